@@ -1,0 +1,1 @@
+"""Downsize's decisions: the Prefect flow, promotion and the command line."""

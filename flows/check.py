@@ -1,0 +1,61 @@
+"""What can be known to be wrong before any work: params, plug-ins, files, disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from tasks.params import Factory, Params, load_params
+from tasks.plugins import resolve
+
+MIN_FREE_BYTES: Final = 500_000_000
+
+
+def check_recipe(root: Path, params: Path) -> list[str]:
+    """Lines that say what was checked.
+
+    Raises:
+        ValueError, FileNotFoundError, OSError: the first thing that is wrong.
+    """
+    recipe = load_params(params)
+    for field, factory in _factories(recipe).items():
+        resolve(factory, field)
+    _check_files(root, recipe)
+    free = shutil.disk_usage(root).free
+    if free < MIN_FREE_BYTES:
+        raise OSError(f"{root}: {free / 1e6:.0f} MB free; a run needs at least {MIN_FREE_BYTES / 1e6:.0f} MB")
+    return [
+        f"{params}: every section is valid",
+        *(f"{field}: {factory.factory} found" for field, factory in _factories(recipe).items()),
+        f"disk: {free / 1e9:.1f} GB free",
+        *(f"note: {line}" for line in _unwatched(root, recipe)),
+    ]
+
+
+def _factories(recipe: Params) -> dict[str, Factory]:
+    return {
+        "ingest.source": recipe.ingest.source,
+        "teacher.model": recipe.teacher.model,
+        "distill.model": recipe.distill.model,
+    }
+
+
+def _check_files(root: Path, recipe: Params) -> None:
+    for name in ("path", "folder"):
+        value = recipe.ingest.source.args.get(name)
+        if isinstance(value, str) and not (root / value).exists():
+            raise FileNotFoundError(f"ingest.source.args.{name} is '{value}'; no such file or folder")
+    if recipe.teacher.checkpoint and not (root / recipe.teacher.checkpoint).is_file():
+        raise FileNotFoundError(f"teacher.checkpoint is '{recipe.teacher.checkpoint}'; no such file")
+
+
+def _unwatched(root: Path, recipe: Params) -> list[str]:
+    """The user's modules that dvc.yaml does not name: DVC would not notice when they change."""
+    text = (root / "dvc.yaml").read_text(encoding="utf-8")
+    files = {f"{factory.factory.partition(':')[0].replace('.', '/')}.py" for factory in _factories(recipe).values()}
+    return [
+        f"add {name} to the deps of the stages in dvc.yaml that use it, so that a change of it re-runs them"
+        for name in sorted(files)
+        if not name.startswith("tasks/") and (root / name).is_file() and name not in text
+    ]

@@ -1,0 +1,205 @@
+"""The `downsize` command: thin verbs; whatever is heavy is imported inside them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+PARAMS_OPTION: Final = click.option(
+    "--params", type=click.Path(path_type=Path), default=None, help="Params file; params.yaml where none is given."
+)
+JSON_OPTION: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+# every package's telemetry is off, and nothing but loopback is asked for anything
+QUIET: Final = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_CLI_COLORS": "false",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.version_option(package_name="downsize")
+def downsize(debug: bool) -> None:
+    """From a data set and a PyTorch model to the smallest, fastest model proven not to be worse than you allow."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for package in ("tasks", "flows"):
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+@downsize.command()
+@PARAMS_OPTION
+def check(params: Path | None) -> None:
+    """Validate everything that can be validated before any work."""
+    from flows.check import check_recipe
+
+    for line in check_recipe(_root(), _path(params)):
+        click.echo(line)
+
+
+@downsize.command()
+@click.argument("name")
+def stage(name: str) -> None:
+    """Run one stage here and now, as dvc.yaml does."""
+    from tasks.stages import run_stage
+
+    run_stage(name, Path())
+
+
+@downsize.command()
+@PARAMS_OPTION
+@JSON_OPTION
+def run(params: Path | None, as_json: bool) -> None:
+    """Run the whole chain; what is up to date is skipped."""
+    from flows.launch import launch
+    from flows.workspace import existing
+
+    root, path = _root(), _path(params)
+    summary = launch(root, path)
+    _print(summary, _comparison(summary, existing(root, path)), as_json)
+
+
+@downsize.command()
+@PARAMS_OPTION
+@JSON_OPTION
+def report(params: Path | None, as_json: bool) -> None:
+    """Print the last run's comparison again."""
+    from flows.workspace import existing
+
+    workspace = existing(_root(), _path(params))
+    path = workspace / "reports" / "summary.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; `downsize run` makes it")
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    _print(summary, _comparison(summary, workspace), as_json)
+
+
+@downsize.command()
+@PARAMS_OPTION
+def register(params: Path | None) -> None:
+    """Register the variants that a run or `dvc repro` left here; twice changes nothing."""
+    from flows.workspace import existing, tracked
+    from tasks.stages import run_stage
+
+    root = _root()
+    workspace = existing(root, _path(params))
+    tracked(root)
+    run_stage("register", workspace)
+
+
+@downsize.command()
+@PARAMS_OPTION
+@JSON_OPTION
+def promote(params: Path | None, as_json: bool) -> None:
+    """Move `champion` to the candidate that passed the budget."""
+    from flows.promote import promote as move
+
+    _move(move, params, as_json)
+
+
+@downsize.command()
+@PARAMS_OPTION
+@JSON_OPTION
+def rollback(params: Path | None, as_json: bool) -> None:
+    """Put the previous champion back."""
+    from flows.promote import rollback as move
+
+    _move(move, params, as_json)
+
+
+@downsize.command(name="list")
+@click.argument("family", required=False)
+@JSON_OPTION
+def list_(family: str | None, as_json: bool) -> None:
+    """What can be named in params.yaml: sources, models, coresets, losses, criteria and so on."""
+    from flows.catalogue import catalogue
+
+    entries = catalogue(family)
+    lines = [f"{entry['family']:12} {entry['name']:18} {', '.join(entry['knobs'])}" for entry in entries]
+    _print(entries, "\n".join(lines), as_json)
+
+
+def main() -> None:
+    """Run the command; every failure is one line on stderr and exit code 1 (2 for wrong usage)."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are stopped on the way out
+    try:
+        downsize(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        _fail("stopped")
+    except KeyboardInterrupt:
+        _fail("stopped")
+    except OSError as error:
+        _fail(_disk_line(error))
+    except Exception as error:
+        _fail(str(error) or type(error).__name__)
+
+
+def _fail(message: str) -> None:
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    click.echo(f"downsize: {' '.join(message.split())}", err=True)
+    sys.exit(1)
+
+
+def _disk_line(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the disk of {error.filename or Path.cwd()}; free some and run again, nothing was half-written"
+    return str(error)
+
+
+def _root() -> Path:
+    from flows.workspace import find_root
+
+    return find_root(Path.cwd())
+
+
+def _path(params: Path | None) -> Path:
+    return params if params else _root() / "params.yaml"
+
+
+def _move(move: Callable[[Path, Any], Any], params: Path | None, as_json: bool) -> None:
+    from flows.workspace import tracked
+    from tasks.params import load_params
+
+    root = _root()
+    tracked(root)
+    moved = move(root, load_params(_path(params)))
+    _print(moved, str(moved), as_json)
+
+
+def _comparison(summary: dict[str, Any], workspace: Path) -> str:
+    from tasks.report.table import comparison_table
+
+    return (
+        f"{comparison_table(summary)}\n\n"
+        f"Report:    {workspace / 'reports' / 'report.html'}\n"
+        f"MLflow UI: mlflow ui --backend-store-uri {os.environ.get('MLFLOW_TRACKING_URI', 'sqlite:///mlflow.db')}"
+    )
+
+
+def _print(value: object, text: str, as_json: bool) -> None:
+    click.echo(json.dumps(value, indent=2, default=str) if as_json else text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""THE pipeline: from raw data to registered models. Read this first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.runtime import registration, stage
+from flows.workspace import prepare
+
+ingest = stage("ingest")
+validate = stage("validate")
+split = stage("split")
+coreset = stage("coreset")
+teacher = stage("teacher")
+distill = stage("distill")
+prune = stage("prune")
+quantize = stage("quantize")
+evaluate = stage("evaluate")
+register = registration()
+
+
+@flow(name="downsize", persist_result=False)
+def downsize(params: Path = Path("params.yaml")) -> dict[str, Any]:
+    """Ten stages in order; each reads what those above wrote, and a fresh one is skipped.
+
+    Returns the content of reports/summary.json.
+    """
+    workspace = prepare(params)
+    ingest(workspace)
+    validate(workspace)  # stops here if an expectation fails
+    split(workspace)
+    coreset(workspace)
+    teacher(workspace)
+    distill(workspace)
+    prune(workspace)
+    quantize(workspace)
+    evaluate(workspace)
+    register(workspace)
+    summary: dict[str, Any] = json.loads((workspace / "reports" / "summary.json").read_text(encoding="utf-8"))
+    return summary

@@ -1,0 +1,1 @@
+"""Downsize's work: plain functions from files to files, no scheduler in sight."""

@@ -1,0 +1,91 @@
+"""The way to MLflow: which server or file, a client that is quiet and quick to give up, and its errors on one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tasks.params import Tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ENVIRONMENT: Final = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 make a stage wait minutes for a server that is down
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@contextmanager
+def mlflow_client(tracking: Tracking, root: Path) -> Iterator[MlflowClient]:
+    """MLflow's client with short retries and without its chatter; the process's settings are as before afterwards."""
+    with _environment():
+        from mlflow import MlflowClient  # sets its loggers' levels when first imported
+
+        with _quiet("mlflow", "alembic", "urllib3"):
+            yield MlflowClient(tracking_uri=tracking_uri(tracking, root))
+
+
+def tracking_uri(tracking: Tracking, root: Path) -> str:
+    """Where MLflow is: `tracking.uri`, else MLFLOW_TRACKING_URI, else SQLite in the project's root."""
+    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def open_experiment(client: MlflowClient, tracking: Tracking, root: Path) -> str:
+    """The id of the experiment that the params name, made when missing."""
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(tracking.experiment):
+        return str(found.experiment_id)
+    uri, location = tracking_uri(tracking, root), None
+    if uri.startswith("sqlite:///"):  # artifacts beside the database, not in whatever folder the process runs
+        location = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlruns").as_uri()
+    try:
+        return str(client.create_experiment(tracking.experiment, artifact_location=location))
+    except MlflowException:
+        if found := client.get_experiment_by_name(tracking.experiment):  # another run made it at the same moment
+            return str(found.experiment_id)
+        raise
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An exception's type and message without line breaks and passwords."""
+    message = hide_password(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {message}"[:limit] if message else type(error).__name__
+
+
+def hide_password(text: str) -> str:
+    """The text with `***` for the user and password of any address in it."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """MLflow's settings of ENVIRONMENT, where the user has none of their own."""
+    ours = [key for key in ENVIRONMENT if key not in os.environ]
+    os.environ.update({key: ENVIRONMENT[key] for key in ours})
+    try:
+        yield
+    finally:
+        for key in ours:
+            os.environ.pop(key, None)
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Nothing below an error from these loggers."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)

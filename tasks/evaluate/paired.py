@@ -1,0 +1,53 @@
+"""Two models on the same samples: how much worse one is, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest, chi2
+
+Z_ONE_SIDED_95 = 1.6448536269514722
+# (z of 95 % one-sided + z of 80 % power), for the smallest drop a test of this size can decide on
+Z_DETECT = 1.6448536269514722 + 0.8416212335729143
+EXACT_BELOW = 25
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Accuracy lost against the reference, its upper one-sided 95 % limit, and what n samples could have shown."""
+
+    drop: float
+    upper95: float
+    smallest_detectable: float
+    mcnemar_p: float
+
+
+def paired_drop(reference_right: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> Drop:
+    """Compare sample by sample, (n,) each.
+
+    The limit is Wald's for paired proportions, d + z * sqrt((b + c) - (b - c)^2 / n) / n, and never below
+    1 - 0.05^(1/n): n samples without a single loss cannot rule out a loss rarer than that.
+    """
+    n = len(right)
+    lost, gained = int((reference_right & ~right).sum()), int((~reference_right & right).sum())
+    drop = (lost - gained) / n
+    wald = drop + Z_ONE_SIDED_95 * sqrt(max(lost + gained - (lost - gained) ** 2 / n, 0)) / n
+    return Drop(
+        drop=drop,
+        upper95=max(wald, 1 - 0.05 ** (1 / n)),
+        smallest_detectable=Z_DETECT * sqrt(lost + gained) / n,
+        mcnemar_p=mcnemar(lost, gained),
+    )
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Two-sided p that losses and gains are equally likely: exact below 25 discordant pairs, else corrected chi2."""
+    discordant = lost + gained
+    if discordant == 0:
+        return 1.0
+    if discordant < EXACT_BELOW:
+        return float(binomtest(lost, discordant).pvalue)
+    return float(chi2.sf((abs(lost - gained) - 1) ** 2 / discordant, 1))

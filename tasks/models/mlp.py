@@ -1,0 +1,26 @@
+"""A multi-layer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear, BatchNorm, ReLU per hidden layer, then a linear layer; inputs of any shape are flattened."""
+
+    def __init__(self, in_shape: Sequence[int], classes: int, hidden: Sequence[int] = (128, 128)) -> None:
+        super().__init__()
+        sizes = [prod(in_shape), *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, *in_shape) -> logits (batch, classes)."""
+        logits: Tensor = self.head(self.body(x))
+        return logits

@@ -1,0 +1,74 @@
+"""prune: make the student smaller step by step, recovering towards the teacher after each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from torch import nn
+
+from tasks import checkpoint
+from tasks.data.splits import load_splits
+from tasks.export.onnx import export
+from tasks.files import Files
+from tasks.measure.accuracy import accuracy, logits, loss_and_accuracy
+from tasks.measure.size import macs, nonzero, parameters
+from tasks.params import ChannelPruning, Prune
+from tasks.prune import structured, unstructured
+from tasks.prune.allocation import Sensitivity
+from tasks.prune.schedules import SCHEDULES
+from tasks.training.curves import write_curves
+from tasks.training.loop import Epoch, fit_
+from tasks.training.losses import objective
+
+
+def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
+    """Scan every layer's sensitivity, plan, then cut and recover by the schedule."""
+    data = load_splits(files.reads)
+    shape = data.card.input_shape
+    teacher = checkpoint.load(files.reads["teacher"], data.card)
+    model = checkpoint.load(files.reads["student"], data.card)
+    dense = {"macs": macs(model, shape), "parameters": parameters(model), "accuracy": accuracy(model, data.validation)}
+    samples = replace(data.coreset, teacher_logits=logits(teacher, data.coreset))
+    subset = data.validation.first(params.sensitivity.samples, seed)
+    loss = objective(params.recovery.losses, params.recovery.target_weight)
+
+    def score(candidate: nn.Module) -> tuple[float, float]:
+        return loss_and_accuracy(candidate, subset)
+
+    baseline, _ = score(model)
+    shares = SCHEDULES[params.schedule.method](getattr(params.schedule, "steps", 1))
+    # one pattern's params fit its own functions only, and mypy follows each branch
+    if isinstance(params, ChannelPruning):
+        points = structured.scan(model, params, shape, score)
+        steps = structured.shrink_(model, params, shape, points, baseline, shares)
+    else:
+        points = unstructured.scan(model, params, shape, score)
+        steps = unstructured.shrink_(model, params, shape, points, baseline, shares)
+    history: list[Epoch] = []
+    for step, keep in enumerate(steps, 1):
+        train = params.recovery.final if step == len(shares) else params.recovery.step
+        history += fit_(model, samples, data.validation, train, seed=seed, series=f"recovery_{step}", loss=loss, keep=keep)
+    folder = files.writes["pruned"]
+    checkpoint.save(model, data.card, folder, parent="student")
+    write_curves(history, folder / "training.csv")
+    _write_scan(points, folder / "sensitivity.csv")
+    export(model, data.card, data.validation, folder, "distill.model")
+    return {
+        "accuracy": accuracy(model, data.validation),
+        "accuracy_dense": dense["accuracy"],
+        "macs": macs(model, shape),
+        "macs_share": macs(model, shape) / dense["macs"],
+        "parameters": parameters(model),
+        "parameters_share": parameters(model) / dense["parameters"],
+        "sparsity": 1 - nonzero(model) / parameters(model),
+    }
+
+
+def _write_scan(points: Sequence[Sensitivity], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Sensitivity)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(point) for point in points)

@@ -1,0 +1,47 @@
+"""quantize: the pruned student's ONNX file in eight bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from tasks.data.batches import in_order
+from tasks.data.splits import load_splits
+from tasks.export.onnx import slim, write_deploy
+from tasks.files import Files
+from tasks.measure.runtime import open_session, run
+from tasks.params import Quantize
+from tasks.quantize.calibration import chooser, observe
+from tasks.quantize.int8 import quantize as to_int8
+
+
+def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
+    """Read activation ranges off training samples, quantize, and compare with the float file."""
+    data = load_splits(files.reads)
+    source = files.reads["pruned"] / "model.onnx"
+    model = onnx.shape_inference.infer_shapes(onnx.load(source), strict_mode=True, data_prop=True)
+    samples = data.coreset.first(params.calibration.samples, seed)
+
+    def batches() -> Iterator[npt.NDArray[np.float32]]:
+        return (inputs.numpy() for inputs, _ in in_order(samples, batch_size=128))
+
+    choose = chooser(params.calibration.method, params.calibration.model_dump(exclude={"method", "samples"}))
+    ranges = {name: choose(histogram) for name, histogram in observe(model, batches).items()}
+    folder = files.writes["quantized"]
+    folder.mkdir()
+    path = folder / "model.onnx"
+    onnx.save(slim(to_int8(model, ranges)), path)
+    targets = data.validation.targets(slice(None)).numpy()
+    before, after = (run(open_session(file), data.validation).argmax(1) for file in (source, path))
+    agreement = float((before == after).mean())
+    write_deploy(folder, data.card, {"label_agreement": agreement, "samples": len(targets)})
+    return {
+        "accuracy": float((after == targets).mean()),
+        "accuracy_float": float((before == targets).mean()),
+        "agreement_with_float": agreement,
+        "size_bytes": path.stat().st_size,
+        "size_bytes_float": source.stat().st_size,
+    }

@@ -1,0 +1,182 @@
+"""The table of stages: what each is called, needs and leaves behind; and the one way to run any of them.
+
+dvc.yaml says the same in DVC's words (tests/test_agreement.py holds the two together).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from tasks.adapters.tracking import stage_run
+from tasks.files import Files
+from tasks.params import load_params
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table.
+
+    function: `module:name`, called with the params named in `params`, in that order, then Files.
+    beside: written too, but not versioned, because it carries times (logged to MLflow instead).
+    """
+
+    function: str
+    params: tuple[str, ...]
+    reads: Mapping[str, str]
+    writes: Mapping[str, str]
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+
+DATA: Final = {"data": "artifacts/data", "split": "artifacts/split.npz"}
+VARIANTS: Final = {
+    "teacher": "artifacts/teacher",
+    "student_alone": "artifacts/student_alone",
+    "student": "artifacts/student",
+    "pruned": "artifacts/pruned",
+    "quantized": "artifacts/quantized",
+}
+CORESET: Final = {"coreset": "artifacts/coreset"}
+
+
+def _variants(*names: str) -> dict[str, str]:
+    return {name: VARIANTS[name] for name in names}
+
+
+STAGES: Final[Mapping[str, Stage]] = {
+    "ingest": Stage("tasks.ingest:ingest", ("ingest", "seed"), {"source": "data"}, {"data": DATA["data"]}),
+    "validate": Stage(
+        "tasks.validate:validate",
+        ("validate",),
+        {"data": DATA["data"]},
+        {"validation": "artifacts/validation.json"},
+        {"docs": "reports/data_docs"},
+    ),
+    "split": Stage(
+        "tasks.split:split",
+        ("split", "seed"),
+        {"data": DATA["data"], "validation": "artifacts/validation.json"},
+        {"split": DATA["split"]},
+    ),
+    "coreset": Stage("tasks.coreset.stage:coreset", ("coreset", "seed"), DATA, CORESET),
+    "teacher": Stage("tasks.teacher:teacher", ("teacher", "seed"), DATA, _variants("teacher")),
+    "distill": Stage(
+        "tasks.distill.stage:distill",
+        ("distill", "seed"),
+        DATA | CORESET | _variants("teacher"),
+        _variants("student_alone", "student"),
+    ),
+    "prune": Stage(
+        "tasks.prune.stage:prune",
+        ("prune", "seed"),
+        DATA | CORESET | _variants("teacher", "student"),
+        _variants("pruned"),
+    ),
+    "quantize": Stage(
+        "tasks.quantize.stage:quantize",
+        ("quantize", "seed"),
+        DATA | CORESET | _variants("pruned"),
+        _variants("quantized"),
+    ),
+    "evaluate": Stage(
+        "tasks.evaluate.stage:evaluate",
+        ("evaluate", "budget", "seed"),
+        DATA | CORESET | VARIANTS,
+        {"summary": "reports/summary.json", "report": "reports/report.html", "plots": "reports/plots"},
+    ),
+    "register": Stage(
+        "tasks.register:register",
+        ("register", "tracking"),
+        {"data": DATA["data"], "summary": "reports/summary.json"} | VARIANTS,
+        {},
+    ),
+}
+
+
+def metrics_path(name: str) -> Path:
+    """Where a stage's numbers lie, below the project's root."""
+    return Path("metrics") / f"{name}.json"
+
+
+def run_stage(name: str, root: Path = Path()) -> dict[str, float]:
+    """Run one stage in the project at `root` and return its numbers.
+
+    Outputs appear whole or not at all: the stage writes below artifacts/.partial, and only a finished stage is
+    moved into place.
+
+    Raises:
+        ValueError: no such stage, or params.yaml is wrong.
+        FileNotFoundError: an input is missing; the message says which stage makes it.
+    """
+    if name not in STAGES:
+        raise ValueError(f"stage '{name}' does not exist; choose one of {', '.join(STAGES)}")
+    stage, params = STAGES[name], load_params(root / "params.yaml")
+    reads = {key: root / path for key, path in stage.reads.items()}
+    for key, path in reads.items():
+        if not path.exists():
+            raise FileNotFoundError(f"{name}: {path} is missing; {_maker(key)} makes it")
+    module, _, attribute = stage.function.partition(":")
+    function = getattr(import_module(module), attribute)
+    sections = [params.section(section) for section in stage.params]
+    log.info("%s: started", name)
+    start = time.perf_counter()
+    with _partial(root, name) as partial, stage_run(name, params, root) as run:
+        writes = {key: partial / key / Path(path).name for key, path in stage.writes.items()}
+        for path in writes.values():
+            path.parent.mkdir(parents=True)
+        beside = {key: root / path for key, path in stage.beside.items()}
+        run.beside = tuple(beside.values())
+        metrics: dict[str, float] = function(*sections, Files(reads, {**writes, **beside}))
+        finals = {key: root / path for key, path in stage.writes.items()}
+        for key, path in writes.items():
+            _replace(path, finals[key])
+        if stage.writes:
+            _write_json(root / metrics_path(name), metrics)
+        run.finish(metrics, tuple(finals.values()))
+    shown = ", ".join(f"{key} {value:,.6g}" for key, value in metrics.items())
+    log.info("%s: %s, %.1f s", name, shown or "done", time.perf_counter() - start)
+    return metrics
+
+
+class _partial:
+    """A fresh folder for unfinished outputs, gone at the end whatever happens."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.folder = root / "artifacts" / ".partial" / name
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self.folder, ignore_errors=True)  # left by a run that was killed
+        self.folder.mkdir(parents=True)
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+    source.replace(target)
+
+
+def _write_json(path: Path, metrics: Mapping[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _maker(key: str) -> str:
+    if key == "source":
+        return "the checkout (an empty folder will do)"
+    return f"`downsize stage {next(name for name, stage in STAGES.items() if key in stage.writes)}`"
