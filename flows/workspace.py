@@ -36,7 +36,10 @@ def prepare(params: Path) -> Path:
     from tasks.adapters.versions import track
 
     root, recipe = find_root(Path.cwd()), load_params(params)
-    track(root, [root / str(value) for name, value in recipe.ingest.source.args.items() if name in ("path", "folder")])
+    named = [root / str(value) for name, value in recipe.ingest.source.args.items() if name in ("path", "folder")]
+    # what lies elsewhere is read from there; DVC cannot version it
+    if own := [path for path in named if path.resolve().is_relative_to((root / "data").resolve())]:
+        track(root, own)
     tracked(root)
     return workspace(root, params)
 

@@ -393,7 +393,7 @@ def _explain(item: object) -> str:
     if item["type"] == "missing":
         return f"{field} is missing"
     if item["type"] == "union_tag_not_found":
-        return f"{field} lacks a {item['ctx']['discriminator']}: one of {_options(field)}"
+        return f"{field} lacks its {item['ctx']['discriminator'].strip(chr(39))}; `downsize list` shows what there is"
     if item["type"] == "union_tag_invalid":
         return f"{field} has {item['ctx']['discriminator']} '{item['ctx']['tag']}'; it must be one of {item['ctx']['expected_tags']}"
     value = item["input"]

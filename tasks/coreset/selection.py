@@ -120,6 +120,8 @@ def medoids(features: Features, count: int, rng: np.random.Generator, iterations
 
 def coverage_radius(features: Features, chosen: Indices) -> float:
     """The largest distance from any sample to the nearest chosen one."""
+    if len(chosen) == len(features):
+        return 0.0
     nearest = np.full(len(features), np.inf)
     for start in range(0, len(chosen), 256):
         block = features[chosen[start : start + 256]]
