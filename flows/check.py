@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from ruamel.yaml import YAML
+
 from tasks.params import Factory, Params, load_params
 from tasks.plugins import resolve
 
@@ -19,6 +21,9 @@ def check_recipe(root: Path, params: Path) -> list[str]:
         ValueError, FileNotFoundError, OSError: the first thing that is wrong.
     """
     recipe = load_params(params)
+    # DVC watches every section, and knows no defaults
+    if missing := [name for name in _sections() if name not in _given(params)]:
+        raise ValueError(f"{params}: section {missing[0]} is missing; `{missing[0]}: {{}}` takes its defaults")
     for field, factory in _factories(recipe).items():
         resolve(factory, field)
     _check_files(root, recipe)
@@ -31,6 +36,14 @@ def check_recipe(root: Path, params: Path) -> list[str]:
         f"disk: {free / 1e9:.1f} GB free",
         *(f"note: {line}" for line in _unwatched(root, recipe)),
     ]
+
+
+def _sections() -> list[str]:
+    return [field.alias or name for name, field in Params.model_fields.items()]
+
+
+def _given(params: Path) -> set[str]:
+    return set(YAML(typ="safe", pure=True).load(params.read_text(encoding="utf-8")))
 
 
 def _factories(recipe: Params) -> dict[str, Factory]:

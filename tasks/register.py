@@ -10,74 +10,105 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from tasks.adapters.registry import Registry, Version, open_registry
+from tasks.adapters.registry import MODEL_ID, Registry, Version, open_registry
 from tasks.adapters.tracking import complete_parent, open_recipe
 from tasks.adapters.versions import provenance
 from tasks.data.dataset import load_dataset
 from tasks.files import Files
-from tasks.params import Register, Tracking, load_params
+from tasks.params import Params, Register, Tracking, load_params
 
 log = logging.getLogger(__name__)
 
 CANDIDATE: Final = "candidate"
-EXAMPLES: Final = 5
+EXAMPLE_ROWS: Final = 3
+EXAMPLE_NUMBERS: Final = 20_000  # the input example is JSON that people read: fewer rows where one is large
 FIGURES: Final = ("accuracy", "accuracy_drop", "accuracy_drop_upper95", "size_bytes", "latency_ms_p50", "macs")
 
 
 def register(params: Register, tracking: Tracking, files: Files) -> dict[str, float]:
-    """Register each variant once, by the sha256 of its file; a second call only moves `candidate` where it must.
+    """Register each variant once, known by its name and its file's sha256, and point `candidate` at the best.
+
+    A version that exists already keeps its origin; its gate and figures become those of the latest evaluation.
 
     Raises:
-        ValueError: tracking is off. ConnectionError: the registry does not answer.
+        ValueError: tracking is off.
+        ConnectionError: the registry does not answer.
     """
     summary = json.loads(files.reads["summary"].read_text(encoding="utf-8"))
     root = files.reads["summary"].parents[1]
     everything = load_params(root / "params.yaml")
-    rows = load_dataset(files.reads["data"]).x[:EXAMPLES].astype(np.float32)
-    origin = provenance(everything, root)
-    added, versions, models = 0, dict[str, Version](), dict[str, str]()
+    rows = _example(files.reads["data"])
     with open_registry(tracking, root, params.model_name) as registry:
-        recipe = open_recipe(registry.client, everything, root)
-        for variant in summary["variants"]:
-            name, folder = variant["name"], files.reads[variant["name"]]
-            digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
-            version = registry.find(variant=name, artifact_sha256=digest)
-            tags = _tags(variant, digest, versions)
-            if version is None:
-                version = registry.add(name, folder, recipe, tags={**origin, **tags}, rows=rows)
-                added += 1
-            else:
-                registry.tag(version, _verdict(variant))
-            versions[name] = version
-            if model := version.tags.get("model_id"):
-                models[name] = model
-        best = _choose(summary["variants"])
+        known, versions = _register_all(registry, everything, summary, files, rows)
+        best = _best(summary["variants"])
         registry.point(CANDIDATE, versions[best] if best else None)
-    complete_parent(everything, root, _stages(root), models)
-    what = f"{best}, version {versions[best].number}" if best else "none: no variant passes the budget"
-    log.info("register: %d new versions of %s, %d known; candidate: %s", added, params.model_name, len(versions) - added, what)
-    return {"new_versions": added, "known_versions": len(versions) - added}
+    models = {name: version.tags[MODEL_ID] for name, version in versions.items() if MODEL_ID in version.tags}
+    # every section of the params that is a stage and has left figures; the others have no file in metrics/
+    complete_parent(everything, root, list(everything.model_dump(by_alias=True)), models)
+    new = len(versions) - known
+    log.info(
+        "register: %s in %s, %d known before; %s",
+        f"{new} new versions" if new else "nothing new",
+        params.model_name,
+        known,
+        f"{CANDIDATE} is {best}, version {versions[best].number}"
+        if best
+        else f"no {CANDIDATE}: none passed the budget",
+    )
+    return {"new_versions": new, "known_versions": known}
 
 
-def _choose(variants: list[dict[str, Any]]) -> str | None:
+def _register_all(
+    registry: Registry, params: Params, summary: Mapping[str, Any], files: Files, rows: npt.NDArray[np.float32]
+) -> tuple[int, dict[str, Version]]:
+    """How many were known, and the version of every variant."""
+    recipe = open_recipe(registry.client, params, files.reads["summary"].parents[1])
+    origin = provenance(params, recipe.root)
+    known, versions = 0, dict[str, Version]()
+    for variant in _parents_first(summary["variants"]):
+        name, folder = variant["name"], files.reads[variant["name"]]
+        key = {"variant": name, "artifact_sha256": _sha256(folder / "model.onnx")}
+        if version := registry.find(**key):
+            registry.tag(version, _judgement(variant))
+            known += 1
+        else:
+            descent = {"parent_version": str(versions[variant["parent"]].number)} if variant["parent"] else {}
+            tags = {**key, **origin, **descent, **_judgement(variant)}
+            version = registry.add(name, folder, recipe, tags=tags, rows=rows)
+        versions[name] = version
+    return known, versions
+
+
+def _parents_first(variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The variants so that each follows the one it was made from."""
+    parents = {variant["name"]: variant["parent"] for variant in variants}
+
+    def generation(name: str) -> int:
+        return 1 + generation(parents[name]) if parents[name] else 0
+
+    return sorted(variants, key=lambda variant: generation(variant["name"]))
+
+
+def _best(variants: list[dict[str, Any]]) -> str | None:
     """The smallest that passed; of equals, the first."""
     passed = [variant for variant in variants if variant["gate"] == "pass"]
     return str(min(passed, key=lambda variant: variant["size_bytes"])["name"]) if passed else None
 
 
-def _tags(variant: Mapping[str, Any], digest: str, versions: Mapping[str, Version]) -> dict[str, str]:
-    tags = {"variant": variant["name"], "artifact_sha256": digest, **_verdict(variant)}
-    if parent := variant["parent"]:
-        tags["parent_version"] = str(versions[parent].number)
-    return tags
+def _judgement(variant: Mapping[str, Any]) -> dict[str, str]:
+    """What the latest evaluation says; for the same file it changes with the budget and the machine."""
+    return {"gate": variant["gate"], **{key: str(variant[key]) for key in FIGURES if variant.get(key) is not None}}
 
 
-def _verdict(variant: Mapping[str, Any]) -> dict[str, str]:
-    """What the last evaluation said; it may change for the same file, with the budget or the machine."""
-    return {"gate": variant["gate"], **{key: f"{variant[key]:.6g}" for key in FIGURES}}
+def _example(data: Path) -> npt.NDArray[np.float32]:
+    """A few raw rows."""
+    x = load_dataset(data).x
+    fits = EXAMPLE_NUMBERS // max(1, int(np.prod(x.shape[1:])))
+    return np.asarray(x[: max(1, min(EXAMPLE_ROWS, fits))], dtype=np.float32)
 
 
-def _stages(root: Path) -> list[str]:
-    """The stages that have left figures."""
-    return sorted(path.stem for path in (root / "metrics").glob("*.json"))
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

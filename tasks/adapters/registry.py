@@ -70,17 +70,14 @@ class Registry:
         client.log_outputs(recipe.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if not client.search_registered_models(f"name = '{self.model_name}'"):
             client.create_registered_model(self.model_name)
+        tags = {**tags, MODEL_ID: model.model_id}
         # source by location: for `models:/ID` MLflow 3.17 would look in the process-wide tracking URI
         created = client.create_model_version(
-            self.model_name,
-            model.artifact_location,
-            recipe.run_id,
-            {**tags, MODEL_ID: model.model_id},
-            model_id=model.model_id,
+            self.model_name, model.artifact_location, recipe.run_id, tags, model_id=model.model_id
         )
         listed = json.dumps([{"name": self.model_name, "version": str(created.version)}])
-        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": listed})
-        return _version(created)
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": listed})  # links the two in the UI
+        return Version(int(created.version), tags)
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags on a version; those that have the value already are left alone."""
