@@ -163,7 +163,8 @@ def _fail(message: str) -> None:
 
 def _disk_line(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the disk of {error.filename or Path.cwd()}; free some and run again, nothing was half-written"
+        where = error.filename or Path.cwd()
+        return f"no space left on the disk of {where}; free some and run again, nothing was half-written"
     return str(error)
 
 

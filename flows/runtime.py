@@ -61,7 +61,13 @@ def run_child(command: list[str], name: str, root: Path, log: Log, deadline_s: f
         WorkspaceBusy: another run holds the stage's files.
     """
     process = subprocess.Popen(
-        command, cwd=root, env=_environment(root), text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=root,
+        env=_environment(root),
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     late: list[bool] = []
     timer = Timer(deadline_s, lambda: (late.append(True), _stop(process)))
@@ -102,7 +108,9 @@ def stage(name: str) -> Callable[[Path], bool]:
         if is_fresh(name, workspace):
             log.info("%s: up to date", name)
             return False
-        run_child([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name], name, workspace, log)
+        run_child(
+            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name], name, workspace, log
+        )
         return True
 
     return run

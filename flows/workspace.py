@@ -111,7 +111,7 @@ def _link_data(root: Path, folder: Path) -> None:
 
 def _share_cache(root: Path, folder: Path) -> None:
     """One DVC cache for all workspaces, so that what one has computed the others restore."""
-    config = f"[cache]\n    dir = {root / '.dvc' / 'cache'}\n    type = \"reflink,hardlink,symlink,copy\"\n"
+    config = f'[cache]\n    dir = {root / ".dvc" / "cache"}\n    type = "reflink,hardlink,symlink,copy"\n'
     (folder / ".dvc" / "config.local").write_text(config, encoding="utf-8")
 
 

@@ -52,7 +52,9 @@ def build(factory: Factory, card: Card, moments: tuple[Tensor, Tensor], seed: in
         torch.manual_seed(seed)
         model = make(factory, field, **offered)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{field}: {factory.factory} returned a {type(model).__name__}; it must return a torch.nn.Module")
+        raise ValueError(
+            f"{field}: {factory.factory} returned a {type(model).__name__}; it must return a torch.nn.Module"
+        )
     mean, deviation = moments
     # a constant input carries nothing: leave it at zero instead of dividing by zero
     inverse = torch.where(deviation > 0, 1 / deviation.clamp_min(1e-12), torch.zeros_like(deviation))
@@ -145,7 +147,10 @@ def _resize(model: nn.Module, channels: Mapping[str, Mapping[str, int]], state: 
             continue
         for attribute, size in sizes.items():
             setattr(modules[name], attribute, size)
-        for key, tensor in [*modules[name].named_parameters(recurse=False), *modules[name].named_buffers(recurse=False)]:
+        for key, tensor in [
+            *modules[name].named_parameters(recurse=False),
+            *modules[name].named_buffers(recurse=False),
+        ]:
             shape = state[f"{name}.{key}"].shape if f"{name}.{key}" in state else tensor.shape
             tensor.data = torch.empty(shape, dtype=tensor.dtype)
 
@@ -162,5 +167,7 @@ def _check_output(model: nn.Module, card: Card, field: str) -> None:
     finally:
         model.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (2, len(card.classes)):
-        got = f"{logits.shape[-1]} outputs" if isinstance(logits, Tensor) and logits.ndim == 2 else type(logits).__name__
+        got = (
+            f"{logits.shape[-1]} outputs" if isinstance(logits, Tensor) and logits.ndim == 2 else type(logits).__name__
+        )
         raise ValueError(f"{field}: gives {got}, the data has {len(card.classes)} classes; it must give one logit each")

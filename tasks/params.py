@@ -395,7 +395,8 @@ def _explain(item: object) -> str:
     if item["type"] == "union_tag_not_found":
         return f"{field} lacks its {item['ctx']['discriminator'].strip(chr(39))}; `downsize list` shows what there is"
     if item["type"] == "union_tag_invalid":
-        return f"{field} has {item['ctx']['discriminator']} '{item['ctx']['tag']}'; it must be one of {item['ctx']['expected_tags']}"
+        tag, expected = item["ctx"]["tag"], item["ctx"]["expected_tags"]
+        return f"{field}.{item['ctx']['discriminator'].strip(chr(39))} is '{tag}'; it must be one of {expected}"
     value = item["input"]
     shown = f" is {value!r}" if isinstance(value, (str, int, float, bool)) or value is None else ""
     return f"{field}{shown}: {message[0].lower()}{message[1:]}"

@@ -44,7 +44,9 @@ def resolve(factory: Factory, field: str) -> Any:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not f"{module_name}.".startswith(f"{error.name}."):
-            raise ValueError(f"{field}: {module_name} needs the package '{error.name}', which is not installed") from None
+            raise ValueError(
+                f"{field}: {module_name} needs the package '{error.name}', which is not installed"
+            ) from None
         raise ValueError(f"{field}: no module '{module_name}' here or among the installed packages") from None
     if not hasattr(module, name):
         raise ValueError(f"{field}: {module_name} has no '{name}'{_hint(name, vars(module))}")

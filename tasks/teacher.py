@@ -7,16 +7,16 @@ from pathlib import Path
 from tasks import checkpoint
 from tasks.data.splits import load_splits, moments
 from tasks.export.onnx import export
+from tasks.files import Files
 from tasks.measure.accuracy import accuracy
 from tasks.measure.size import macs, parameters
 from tasks.params import Teacher
-from tasks.files import Files
 from tasks.training.curves import write_curves
 from tasks.training.loop import fit_
 
 
 def teacher(params: Teacher, seed: int, files: Files) -> dict[str, float]:
-    """Train, save and export the teacher; with `checkpoint`, its weights are loaded before `train` (epochs may be 0)."""
+    """Train, save and export the teacher; `checkpoint` gives the weights to start from (with epochs 0, to keep)."""
     data = load_splits(files.reads)
     folder = files.writes["teacher"]
     model = checkpoint.build(params.model, data.card, moments(data.train), seed, "teacher.model")

@@ -1,0 +1,1 @@
+"""MLflow, DVC and Great Expectations, each behind a module of its own."""

@@ -1,0 +1,1 @@
+"""Which training samples the student learns from."""

@@ -35,7 +35,11 @@ def proxy_features(data: Splits, proxy: Proxy, seed: int) -> Features:
     else:
         sizes, factory = {"hidden": [proxy.width, proxy.width]}, "tasks.models.mlp:MLP"
     model = checkpoint.build(
-        Factory.model_validate({"factory": factory, "args": sizes}), data.card, moments(data.train), seed, "coreset.proxy"
+        Factory.model_validate({"factory": factory, "args": sizes}),
+        data.card,
+        moments(data.train),
+        seed,
+        "coreset.proxy",
     )
     fit_(model, data.train, data.validation, Train(epochs=proxy.epochs), seed=seed, series="proxy")
     head = model.model.head

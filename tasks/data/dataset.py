@@ -93,7 +93,9 @@ def load_dataset(folder: Path) -> Dataset:
     x = np.load(folder / "x.npy", mmap_mode="r", allow_pickle=False)
     y = np.load(folder / "y.npy", allow_pickle=False)
     if x.shape != (card.samples, *card.input_shape) or y.shape != (card.samples,):
-        raise ValueError(f"{folder}: x is {x.shape} and y {y.shape}, card.json says {card.samples} of {card.input_shape}")
+        raise ValueError(
+            f"{folder}: x is {x.shape} and y {y.shape}, card.json says {card.samples} of {card.input_shape}"
+        )
     return Dataset(x, y, card, folder)
 
 

@@ -1,0 +1,1 @@
+"""Training the student towards the teacher."""

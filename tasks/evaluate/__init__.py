@@ -1,0 +1,1 @@
+"""Every file that ships, measured, compared and judged."""

@@ -42,7 +42,9 @@ def class_check(recall_drops: Sequence[float], support: Sequence[int], classes: 
     verdict: Verdict = "fail" if value > limit else "inconclusive" if smallest * limit < 1 else "pass"
     note = f"class {classes[worst]}, {support[worst]} samples"
     if verdict == "inconclusive":
-        note += f"; the smallest class has {smallest} samples, {_ceil(1 / limit) if limit else 'no number of'} would decide"
+        note += (
+            f"; the smallest class has {smallest} samples, {_ceil(1 / limit) if limit else 'no number of'} would decide"
+        )
     return Check("class_recall_drop", value, limit, verdict, note)
 
 

@@ -37,7 +37,9 @@ def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[
     cost, eager = costs(folders, data.card, data.test, params)
     targets = data.test.targets(slice(None)).numpy()
     figures = {name: quality(targets, labels, len(data.card.classes)) for name, labels in predicted.items()}
-    drops = {name: paired_drop(predicted[REFERENCE] == targets, labels == targets) for name, labels in predicted.items()}
+    drops = {
+        name: paired_drop(predicted[REFERENCE] == targets, labels == targets) for name, labels in predicted.items()
+    }
     variants = []
     for name in PARENTS:
         agreement = float((predicted[name] == predicted[REFERENCE]).mean())
@@ -163,5 +165,6 @@ def _details(
 def _read_scan(path: Path) -> list[dict[str, str | float]]:
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            {key: value if key == "layer" else float(value) for key, value in row.items()} for row in csv.DictReader(file)
+            {key: value if key == "layer" else float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
         ]

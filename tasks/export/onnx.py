@@ -39,7 +39,9 @@ def export(model: nn.Module, card: Card, samples: Samples, folder: Path, field: 
     if difference > TOLERANCE:
         raise ValueError(f"{field}: the ONNX file differs from the model by {difference:.2g} of its largest logit")
     agreement = float((answers.argmax(1) == expected.argmax(1)).mean())
-    write_deploy(folder, card, {"max_relative_difference": difference, "label_agreement": agreement, "samples": len(samples)})
+    write_deploy(
+        folder, card, {"max_relative_difference": difference, "label_agreement": agreement, "samples": len(samples)}
+    )
 
 
 def slim(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -82,7 +84,7 @@ def _trace(model: nn.Module, card: Card, field: str) -> onnx.ModelProto:
                 optimize=True,
                 verbose=False,
             )
-    except (torch.onnx.errors.OnnxExporterError, torch.export.UserError if hasattr(torch.export, "UserError") else RuntimeError) as error:
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise ValueError(f"{field}: cannot be exported to ONNX: {reason}") from None
     assert program is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -34,9 +35,13 @@ class ResNet(nn.Module):
         if len(in_shape) != 3:
             raise ValueError(f"ResNet: needs images of (channels, height, width), the data has {tuple(in_shape)}")
         layers: list[nn.Module] = [conv_block(in_shape[0], widths[0])]
-        for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for stage, (inputs, outputs) in enumerate(pairwise(widths)):
             # the first halving is the convolution's stride: pooling the full-size image would cost most of the time
-            layers += [conv_block(inputs, outputs, stride=2)] if stage == 0 else [conv_block(inputs, outputs), nn.MaxPool2d(2)]
+            layers += (
+                [conv_block(inputs, outputs, stride=2)]
+                if stage == 0
+                else [conv_block(inputs, outputs), nn.MaxPool2d(2)]
+            )
             layers += [Residual(outputs)] if residual else []
         self.body = nn.Sequential(*layers)
         self.pool = nn.AdaptiveMaxPool2d(1)

@@ -35,7 +35,9 @@ def allocate(
     low, high = 0.0, max(curve[1][-1] for curve in curves.values())
     most = _ratios(curves, high)
     if cost(most) > target:
-        raise ValueError(f"prune.target is {target}; the largest ratios scanned leave {cost(most):.3f}; raise it or scan higher")
+        raise ValueError(
+            f"prune.target is {target}; the largest ratios scanned leave {cost(most):.3f}; raise it or scan higher"
+        )
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (low, middle) if cost(_ratios(curves, middle)) <= target else (middle, high)

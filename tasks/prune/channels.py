@@ -40,9 +40,13 @@ def groups(model: nn.Module, input_shape: Sequence[int], criterion: Criterion) -
         ValueError: the architecture cannot be traced, or has no such layer.
     """
     names = {module: name for name, module in model.named_modules()}
-    found = [Group(names[group[0].dep.target.module], _scores(group, criterion)) for group in _traced(model, input_shape)]
+    found = [
+        Group(names[group[0].dep.target.module], _scores(group, criterion)) for group in _traced(model, input_shape)
+    ]
     if not found:
-        raise ValueError("prune: no layer can lose channels: the model has no convolution or linear layer before its output")
+        raise ValueError(
+            "prune: no layer can lose channels: the model has no convolution or linear layer before its output"
+        )
     order = list(dict(model.named_modules()))
     return sorted(found, key=lambda group: order.index(group.name))
 

@@ -1,4 +1,4 @@
-"""How much a unit matters: its weights, one row each, to one score each; sums over a group of layers stay comparable."""
+"""How much a unit matters: its weights, one row each, to one score each; scores of a group's layers add up."""
 
 from __future__ import annotations
 

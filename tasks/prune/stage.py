@@ -50,7 +50,9 @@ def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
     history: list[Epoch] = []
     for step, keep in enumerate(steps, 1):
         train = params.recovery.final if step == len(shares) else params.recovery.step
-        history += fit_(model, samples, data.validation, train, seed=seed, series=f"recovery_{step}", loss=loss, keep=keep)
+        history += fit_(
+            model, samples, data.validation, train, seed=seed, series=f"recovery_{step}", loss=loss, keep=keep
+        )
     folder = files.writes["pruned"]
     checkpoint.save(model, data.card, folder, parent="student")
     write_curves(history, folder / "training.csv")

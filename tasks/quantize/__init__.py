@@ -1,0 +1,1 @@
+"""The pruned student in eight bits."""

@@ -1,4 +1,4 @@
-"""Static INT8: unsigned activations, signed weights per channel, as QuantizeLinear / DequantizeLinear in the ONNX file."""
+"""Static INT8: unsigned activations and signed weights per channel, as Quantize/DequantizeLinear in the ONNX file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> onnx.ModelP
 
     ranges: low and high of each float tensor, by its name in the graph.
     """
-    data = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()
-    }
+    data = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
         model,
         per_channel=True,

@@ -1,1 +1,1 @@
-"""What a run found, told three ways: a table for the terminal, one self-contained page, plots for DVC and MLflow."""
+"""The comparison as a table, plots and one HTML page."""

@@ -21,4 +21,7 @@ def write_curves(history: Sequence[Epoch], path: Path) -> None:
 def read_curves(path: Path) -> list[dict[str, str | float]]:
     """The rows again, numbers as numbers."""
     with path.open(encoding="utf-8", newline="") as file:
-        return [{key: value if key == "series" else float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {key: value if key == "series" else float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from tasks.data.batches import Samples, augmented, shuffled, steps_per_epoch
 from tasks.device import autocast, device, moved
 from tasks.measure.accuracy import accuracy
 from tasks.params import Train
-from tasks.data.batches import Samples, augmented, shuffled, steps_per_epoch
 from tasks.training.losses import DistillationLoss
 
 log = logging.getLogger(__name__)

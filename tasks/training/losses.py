@@ -30,7 +30,10 @@ def kd(student: Tensor, teacher: Tensor, targets: Tensor, *, temperature: float 
     Hinton, Vinyals, Dean 2015, arXiv:1503.02531.
     """
     divergence = F.kl_div(
-        F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1), reduction="batchmean", log_target=True
+        F.log_softmax(student / temperature, 1),
+        F.log_softmax(teacher / temperature, 1),
+        reduction="batchmean",
+        log_target=True,
     )
     return divergence * temperature**2  # gradients shrink by 1/T^2; scale back so that weights mean the same at every T
 
@@ -44,7 +47,13 @@ def kd_standardised(student: Tensor, teacher: Tensor, targets: Tensor, *, temper
 
 
 def dkd(
-    student: Tensor, teacher: Tensor, targets: Tensor, *, temperature: float = 4.0, alpha: float = 1.0, beta: float = 8.0
+    student: Tensor,
+    teacher: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 4.0,
+    alpha: float = 1.0,
+    beta: float = 8.0,
 ) -> Tensor:
     """kd cut into the part on the target class (weight alpha) and the part among the others (weight beta).
 
@@ -55,14 +64,21 @@ def dkd(
     binary_student, binary_teacher = (_target_or_not(logits, target) for logits in (log_student, log_teacher))
     on_target = F.kl_div(binary_student, binary_teacher, reduction="batchmean", log_target=True)
     others = [
-        F.log_softmax((logits / temperature).masked_select(~target).view(len(logits), -1), 1) for logits in (student, teacher)
+        F.log_softmax((logits / temperature).masked_select(~target).view(len(logits), -1), 1)
+        for logits in (student, teacher)
     ]
     among_others = F.kl_div(others[0], others[1], reduction="batchmean", log_target=True)
     return (alpha * on_target + beta * among_others) * temperature**2
 
 
 def dist(
-    student: Tensor, teacher: Tensor, targets: Tensor, *, temperature: float = 1.0, inter: float = 1.0, intra: float = 1.0
+    student: Tensor,
+    teacher: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    inter: float = 1.0,
+    intra: float = 1.0,
 ) -> Tensor:
     """One minus the correlation with the teacher's probabilities, within each sample and within each class.
 
@@ -76,7 +92,9 @@ def dist(
 
 def objective(losses: Sequence[Loss], target_weight: float) -> DistillationLoss:
     """The weighted sum of `losses` and of the cross-entropy with the targets."""
-    terms = [(loss.weight, partial(LOSSES[loss.method], **loss.model_dump(exclude={"method", "weight"}))) for loss in losses]
+    terms = [
+        (loss.weight, partial(LOSSES[loss.method], **loss.model_dump(exclude={"method", "weight"}))) for loss in losses
+    ]
 
     def total(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         value = target_weight * F.cross_entropy(student, targets)
