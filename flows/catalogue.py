@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from tasks import params
 
-UNIONS: Final = {
+UNIONS: Final[dict[str, Any]] = {
     "coreset": params.Coreset,
     "loss": params.Loss,
     "criterion": params.Criterion,

@@ -17,6 +17,7 @@ from threading import Timer
 from typing import Any, Final
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 Log = logging.Logger | logging.LoggerAdapter[Any]
@@ -24,6 +25,7 @@ BUSY: Final = "is busy, it is being blocked by"
 DEADLINE_S: Final = 6 * 3600
 GRACE_S: Final = 10
 LINES_KEPT: Final = 25
+RETRY_DELAYS_S: Final = (2.0, 10.0, 30.0)
 
 
 class StageFailed(RuntimeError):
@@ -70,7 +72,12 @@ def run_child(command: list[str], name: str, root: Path, log: Log, deadline_s: f
         stderr=subprocess.STDOUT,
     )
     late: list[bool] = []
-    timer = Timer(deadline_s, lambda: (late.append(True), _stop(process)))
+
+    def expire() -> None:
+        late.append(True)
+        _stop(process)
+
+    timer = Timer(deadline_s, expire)
     timer.daemon = True
     timer.start()
     tail: deque[str] = deque(maxlen=LINES_KEPT)
@@ -97,10 +104,10 @@ def stage(name: str) -> Callable[[Path], bool]:
     @task(
         name=name,
         task_run_name=name,
-        cache_policy=None,
+        cache_policy=NO_CACHE,
         persist_result=False,
-        retries=3,
-        retry_delay_seconds=[2, 10, 30],
+        retries=len(RETRY_DELAYS_S),
+        retry_delay_seconds=list(RETRY_DELAYS_S),
         retry_condition_fn=_can_pass,
     )
     def run(workspace: Path) -> bool:
@@ -119,7 +126,7 @@ def stage(name: str) -> Callable[[Path], bool]:
 def registration() -> Callable[[Path], None]:
     """The last task: not a DVC stage, since it changes the world outside; registering twice changes nothing."""
 
-    @task(name="register", task_run_name="register", cache_policy=None, persist_result=False)
+    @task(name="register", task_run_name="register", cache_policy=NO_CACHE, persist_result=False)
     def run(workspace: Path) -> None:
         run_child([sys.executable, "-m", "flows.cli", "stage", "register"], "register", workspace, get_run_logger())
 

@@ -83,7 +83,9 @@ def make_variant(folder: Path, scale: float) -> None:
         [weight],
     )
     folder.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx")
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx"
+    )
     deploy = {
         "inputs": [{"name": "x", "shape": ["batch", 1, 2, 2], "dtype": "float32"}],
         "outputs": [{"name": "logits", "shape": ["batch", 3], "dtype": "float32"}],

@@ -141,7 +141,8 @@ def _by_class(
 
 def _squared_distances(a: Features, b: Features) -> Features:
     """(len(a), len(b))."""
-    return np.maximum(np.square(a).sum(1)[:, None] - 2 * a @ b.T + np.square(b).sum(1)[None], 0)
+    distances: Features = np.square(a).sum(1)[:, None] - 2 * a @ b.T + np.square(b).sum(1)[None]
+    return np.maximum(distances, 0)
 
 
 SELECTIONS: Final[Mapping[str, Selection]] = {

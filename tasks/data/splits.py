@@ -41,14 +41,14 @@ def load_splits(reads: Mapping[str, Path]) -> Splits:
 
 def moments(samples: Samples) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the inputs: per channel for images (channels, 1, 1), per feature for tables."""
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for start in range(0, len(samples), BLOCK):
         block = samples.inputs(slice(start, start + BLOCK)).double()
         axes = (0, *range(2, block.ndim))
         count += block.numel() // block.shape[1]
         total, squares = total + block.sum(axes), squares + block.square().sum(axes)
-    mean = torch.as_tensor(total) / count
-    variance = (torch.as_tensor(squares) / count - mean.square()).clamp_min(0)
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp_min(0)
     shape = (-1, *[1] * (samples.x.ndim - 2))
     return mean.view(shape), variance.sqrt().view(shape)
 

@@ -31,9 +31,8 @@ class CNN(nn.Module):
         if len(channels) != len(strides):
             raise ValueError(f"CNN: channels has {len(channels)} entries, strides {len(strides)}; give one each")
         widths = [in_shape[0], *channels]
-        self.body = nn.Sequential(
-            *(conv_block(*pair, stride, kernel) for *pair, stride in zip(widths, channels, strides, strict=False))
-        )
+        sizes = zip(widths, channels, strides, strict=False)
+        self.body = nn.Sequential(*(conv_block(inputs, outputs, stride, kernel) for inputs, outputs, stride in sizes))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(widths[-1], classes)
 

@@ -19,7 +19,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width), shape kept."""
-        return x + self.body(x)
+        result: Tensor = x + self.body(x)
+        return result
 
 
 class ResNet(nn.Module):

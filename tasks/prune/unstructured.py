@@ -53,7 +53,7 @@ def masks(parameters: Mapping[str, Tensor], sparsity: float, criterion: Criterio
     scores = torch.cat([criterion(parameter.detach().reshape(-1, 1)) for parameter in parameters.values()])
     keep = torch.ones(len(scores), dtype=torch.bool)
     keep[scores.argsort(stable=True)[: round(sparsity * len(scores))]] = False
-    pieces = keep.split([parameter.numel() for parameter in parameters.values()])
+    pieces = torch.split(keep, [parameter.numel() for parameter in parameters.values()])
     return {name: piece.view_as(parameters[name]) for name, piece in zip(parameters, pieces, strict=True)}
 
 

@@ -32,7 +32,8 @@ class Histogram:
     def centres(self) -> npt.NDArray[np.float64]:
         """(bins,), the middle of each bin."""
         step = (self.high - self.low) / len(self.counts)
-        return self.low + step * (np.arange(len(self.counts)) + 0.5)
+        middles: npt.NDArray[np.float64] = self.low + step * (np.arange(len(self.counts), dtype=np.float64) + 0.5)
+        return middles
 
 
 def min_max(histogram: Histogram) -> Range:
@@ -116,7 +117,7 @@ def _levels(histogram: Histogram, low: float, high: float) -> tuple[npt.NDArray[
     scale = (high - low) / (LEVELS - 1)
     zero = round(-low / scale)
     levels = np.clip(np.round(histogram.centres / scale) + zero, 0, LEVELS - 1).astype(np.int64)
-    return levels, (levels - zero) * scale
+    return levels, (levels - zero).astype(np.float64) * scale
 
 
 def _squared_error(histogram: Histogram, low: float, high: float) -> float:

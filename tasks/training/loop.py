@@ -58,7 +58,8 @@ def fit_(
     if not len(samples):
         raise ValueError(f"{series}: no training samples")
     target = device()
-    model.to(target, memory_format=torch.channels_last)
+    # torch's stubs do not know that a module can change its layout
+    model.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     total = train.epochs * steps_per_epoch(samples, train.batch_size)
     optimizer = _optimizer(model, train)
     average = _Average(model, train.ema) if train.ema else None
@@ -88,7 +89,7 @@ def fit_(
             history.append(_epoch(model, average, validation, train, series, epoch, losses, optimizer))
     if average:
         average.store_()
-    model.to("cpu", memory_format=torch.contiguous_format).eval()
+    model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return history
 
 

@@ -5,7 +5,7 @@ Shapes throughout: logits (batch, classes), targets (batch,) class indices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -121,4 +121,9 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True), dim=1, eps=1e-8)
 
 
-LOSSES: Final = {"kd": kd, "kd_standardised": kd_standardised, "dkd": dkd, "dist": dist}
+LOSSES: Final[Mapping[str, Callable[..., Tensor]]] = {
+    "kd": kd,
+    "kd_standardised": kd_standardised,
+    "dkd": dkd,
+    "dist": dist,
+}

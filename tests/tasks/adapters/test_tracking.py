@@ -242,7 +242,13 @@ def unchanged_process() -> Iterator[None]:
 
     def state() -> object:
         levels = [logging.getLogger(name).level for name in ("mlflow", "alembic", "urllib3")]
-        return dict(os.environ), mlflow.get_tracking_uri(), mlflow.active_run(), levels, logging.getLogger("tasks").handlers
+        return (
+            dict(os.environ),
+            mlflow.get_tracking_uri(),
+            mlflow.active_run(),
+            levels,
+            logging.getLogger("tasks").handlers,
+        )
 
     before = state()
     yield
