@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -85,12 +85,19 @@ def load(folder: Path, card: Card) -> Normalised:
     path = folder / "model.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; run the stage that makes {folder.name}")
-    model_card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        model_card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: not a readable model card ({where + ': ' if where else ''}{first['msg']})") from None
     state = read_weights(folder / "weights.safetensors")
     offered = {"in_shape": list(model_card.input_shape), "classes": len(model_card.classes)}
     with torch.random.fork_rng():
         model = make(model_card.factory, f"{path}: factory", **offered)
-    network = Normalised(model, state["mean"], state["inverse_std"], model_card.factory)
+    # where they are absent, fit_weights_ says so
+    mean, inverse_std = (state.get(name, torch.empty(0)) for name in ("mean", "inverse_std"))
+    network = Normalised(model, mean, inverse_std, model_card.factory)
     _resize(network, model_card.channels, state)
     fit_weights_(network, state, str(folder))
     _check_output(network, card, str(path))

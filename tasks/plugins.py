@@ -21,7 +21,12 @@ def make(factory: Factory, field: str, **offered: object) -> Any:
         ValueError: no such module or name, an argument it does not take, or one that is missing.
     """
     target = resolve(factory, field)
-    accepted, takes_any = _keywords(target)
+    try:
+        accepted, takes_any = _keywords(target)
+    except ValueError:
+        raise ValueError(
+            f"{field}: {factory.factory} does not say what arguments it takes; wrap it in a function that does"
+        ) from None
     if not takes_any:
         for name in factory.args:
             if name not in accepted:

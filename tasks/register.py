@@ -50,7 +50,7 @@ def register(params: Register, tracking: Tracking, files: Files) -> dict[str, fl
     new = len(versions) - known
     log.info(
         "register: %s in %s, %d known before; %s",
-        f"{new} new versions" if new else "nothing new",
+        f"{new} new version{'s' * (new > 1)}" if new else "nothing new",
         params.model_name,
         known,
         f"{CANDIDATE} is {best}, version {versions[best].number}"

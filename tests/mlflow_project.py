@@ -41,7 +41,7 @@ register: {model_name: toy}
 def migrated_database() -> bytes:
     """MLflow's SQLite file after its migrations, which take seconds: done once, copied for each project."""
     with tempfile.TemporaryDirectory() as folder:
-        with mlflow_client(Tracking(), Path(folder)) as client:
+        with mlflow_client(Tracking(uri=f"sqlite:///{folder}/mlflow.db"), Path(folder)) as client:
             client.search_experiments()
             client.search_registered_models()
         return (Path(folder) / "mlflow.db").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,11 +86,6 @@ class Registry:
             if version.tags.get(key) != value:
                 self.client.set_model_version_tag(self.model_name, str(version.number), key, value)
 
-    def untag(self, version: Version, key: str) -> None:
-        """Drop a version's tag, if it has it."""
-        if key in version.tags:
-            self.client.delete_model_version_tag(self.model_name, str(version.number), key)
-
     def alias(self, name: str) -> Version | None:
         """The version an alias points to."""
         from mlflow.exceptions import MlflowException
@@ -130,15 +126,14 @@ def open_registry(tracking: Tracking, root: Path, model_name: str) -> Iterator[R
     """
     if not tracking.enabled:
         raise ValueError("tracking.enabled is false; the model registry is part of MLflow, so it must be true")
-    with mlflow_client(tracking, root) as client:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
+    try:
+        with mlflow_client(tracking, root) as client:
             yield Registry(client, model_name)
-        except (MlflowException, SQLAlchemyError) as error:
-            where = tracking_uri(tracking, root)
-            raise ConnectionError(hide_password(f"model registry at {where}: {one_line(error)}")) from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy"):
+            raise
+        where = tracking_uri(tracking, root)
+        raise ConnectionError(hide_password(f"model registry at {where}: {one_line(error)}")) from None
 
 
 def _version(found: ModelVersion) -> Version:
@@ -147,21 +142,24 @@ def _version(found: ModelVersion) -> Version:
 
 def _save(folder: Path, target: Path, rows: npt.NDArray[np.float32], *, model_id: str, run_id: str) -> None:
     """Write the variant in `folder` as an MLflow model."""
-    import mlflow.onnx
     import onnx
-    from mlflow.models import Model
 
     deploy = json.loads((folder / "deploy.json").read_text(encoding="utf-8"))
-    mlflow.onnx.save_model(
-        onnx.load(folder / "model.onnx"),
-        target,
-        mlflow_model=Model(model_id=model_id, model_uuid=model_id, run_id=run_id),
-        signature=_signature(deploy),
-        input_example={deploy["inputs"][0]["name"]: rows},
-        onnx_execution_providers=["CPUExecutionProvider"],
-        pip_requirements=pinned(*REQUIREMENTS),
-        save_as_external_data=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow warns of its own type hints when first imported
+        import mlflow.onnx
+        from mlflow.models import Model
+
+        mlflow.onnx.save_model(
+            onnx.load(folder / "model.onnx"),
+            target,
+            mlflow_model=Model(model_id=model_id, model_uuid=model_id, run_id=run_id),
+            signature=_signature(deploy),
+            input_example={deploy["inputs"][0]["name"]: rows},
+            onnx_execution_providers=["CPUExecutionProvider"],
+            pip_requirements=pinned(*REQUIREMENTS),
+            save_as_external_data=False,
+        )
     # what was measured is what is served: ONNX's writer need not give the same bytes again
     shutil.copyfile(folder / "model.onnx", target / "model.onnx")
     shutil.copytree(folder, target / "variant", ignore=shutil.ignore_patterns("model.onnx"))

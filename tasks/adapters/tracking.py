@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,30 +145,35 @@ class _Recorder(logging.Handler):
         super().__init__()
         self.stage, self.params, self.root = stage, params, root
         self.start_ms, self.run_ids, self.failed = _now_ms(), ("", ""), False
+        self.next_step = 0  # final figures come after every epoch: MLflow shows the one of the highest step
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forward an epoch; none after a failure, so that a dead server does not slow every epoch down."""
-        metrics = getattr(record, "metrics", None)
-        if self.failed or not isinstance(metrics, Mapping):
-            return
-        series, step = getattr(record, "series", ""), getattr(record, "step", 0)
-        with self._attempt() as client:
-            child, _ = self._open(client)
-            _log_metrics(client, child, {f"{series}/{key}" if series else key: metrics[key] for key in metrics}, step)
+        if not self.failed and isinstance(getattr(record, "metrics", None), Mapping):
+            self._attempt(lambda client: self._log_epoch(client, record))
 
     def end(self, run: StageRun, error: BaseException | None) -> None:
         """Log what the stage handed over and close its run; the parent's status is that of its latest stage."""
-        with self._attempt() as client:
-            child, parent = self._open(client)
-            _log_metrics(client, child, run.metrics)
-            if error is not None:
-                client.set_tag(child, "error", one_line(error))
-            for run_id in (child, parent):
-                client.set_terminated(run_id, "FINISHED" if error is None else "FAILED")
-            for folder in run.beside:
-                if folder.is_dir():
-                    client.log_artifacts(child, str(folder), folder.relative_to(self.root).as_posix())
-            _log_files(client, child, self.root, run.outputs)
+        self._attempt(lambda client: self._close(client, run, error))
+
+    def _log_epoch(self, client: MlflowClient, record: logging.LogRecord) -> None:
+        metrics, series = record.__dict__["metrics"], record.__dict__.get("series")
+        step = int(record.__dict__.get("step", 0))
+        child, _ = self._open(client)
+        self.next_step = max(self.next_step, step + 1)
+        _log_metrics(client, child, {f"{series}/{key}" if series else key: metrics[key] for key in metrics}, step)
+
+    def _close(self, client: MlflowClient, run: StageRun, error: BaseException | None) -> None:
+        child, parent = self._open(client)
+        _log_metrics(client, child, run.metrics, self.next_step)
+        if error is not None:
+            client.set_tag(child, "error", one_line(error))
+        for run_id in (child, parent):
+            client.set_terminated(run_id, "FINISHED" if error is None else "FAILED")
+        for folder in run.beside:
+            if folder.is_dir():
+                client.log_artifacts(child, str(folder), folder.relative_to(self.root).as_posix())
+        _log_files(client, child, self.root, run.outputs)
 
     def _open(self, client: MlflowClient) -> tuple[str, str]:
         """The ids of the child and the parent run."""
@@ -178,11 +183,10 @@ class _Recorder(logging.Handler):
             self.run_ids = (recipe.add_child(self.stage, self.start_ms), recipe.run_id)
         return self.run_ids
 
-    @contextmanager
-    def _attempt(self) -> Iterator[MlflowClient]:
+    def _attempt(self, work: Callable[[MlflowClient], None]) -> None:
         try:
             with mlflow_client(self.params.tracking, self.root) as client:
-                yield client
+                work(client)
         except Exception as error:
             if not self.failed:
                 log.warning("tracking: %s; %s goes on without", one_line(error), self.stage)

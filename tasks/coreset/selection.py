@@ -35,6 +35,8 @@ def quota(labels: Indices, classes: int, *, fraction: float | None, per_class: i
     counts[np.argsort(-(exact - counts), kind="stable")[:missing]] += 1
     if (counts == 0).any():
         empty = int(np.argmin(counts))
+        if sizes[empty] == 0:
+            raise ValueError(f"coreset: class {empty} of 0 samples in the training split cannot be selected from")
         raise ValueError(
             f"coreset.fraction is {fraction}; it leaves class {empty} of {sizes[empty]} samples empty; "
             f"at least {1 / sizes.min():.2g} keeps one of each, or use per_class"

@@ -44,8 +44,9 @@ def min_max(histogram: Histogram) -> Range:
 def percentile(histogram: Histogram, *, percentile: float = 99.99) -> Range:
     """All but the outermost share on each side."""
     cumulated = np.cumsum(histogram.counts) / histogram.counts.sum()
-    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)[1:]
-    low, high = (float(edges[np.searchsorted(cumulated, share)]) for share in (1 - percentile / 100, percentile / 100))
+    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    low = float(edges[np.searchsorted(cumulated, 1 - percentile / 100, side="right")])
+    high = float(edges[np.searchsorted(cumulated, percentile / 100) + 1])
     return min(low, 0.0), max(high, 0.0)
 
 
@@ -69,7 +70,9 @@ def observe(model: onnx.ModelProto, batches: Callable[[], Iterable[Values]]) -> 
     lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for tensors in _runs(session, names, batches()):
         for name, values in tensors.items():
-            lows[name], highs[name] = min(lows[name], float(values.min())), max(highs[name], float(values.max()))
+            # numpy's minimum keeps NaN, Python's min drops it
+            lows[name] = float(np.minimum(lows[name], values.min()))
+            highs[name] = float(np.maximum(highs[name], values.max()))
     if broken := [name for name in names if not np.isfinite([lows[name], highs[name]]).all()]:
         raise ValueError(f"quantize.calibration: tensor {broken[0]} is not finite on the calibration samples")
     counts = {name: np.zeros(BINS, np.int64) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
@@ -11,13 +12,13 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from tasks.report import wording
 from tasks.report.charts import Candidate, Chart, Curve, lines, recall_by_class, trade_off
 from tasks.report.matrix import Matrix, difference, matrix
-from tasks.report.variants import SERIES, chosen
+from tasks.report.variants import SERIES, chosen, consecutive
 from tasks.report.wording import byte_size, check_figure, check_name, percent, points, short, significant, times
 
 Variant = Mapping[str, Any]
 MOST_CLASSES: Final = 30  # in charts and matrices; with more, those whose recall changed most
 HIGHLIGHTED: Final = 5  # layers of the sensitivity scan that get a colour
-OPTIONAL: Final = {"data": None, "eager_teacher": None, "smallest_detectable_drop": None}
+OPTIONAL: Final = {"eager_teacher": None, "smallest_detectable_drop": None}
 SHAPES: Final = (  # as SERIES in variants.py: circle, square, diamond, triangle up and down, plus
     "M-6 0a6 6 0 1 0 12 0a6 6 0 1 0-12 0z",
     "M-5.5-5.5h11v11h-11z",
@@ -52,8 +53,9 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         distillation=_distillation(summary),
         training=_training(details.get("histories") or {}, series),
         sensitivity=_sensitivity(details.get("sensitivity") or ()),
+        data_name=(summary.get("data") or {}).get("name"),
         data_facts=_data_facts(summary, details),
-        environment=_facts({"seed": str(summary.get("seed", wording.DASH)), **(summary.get("environment") or {})}),
+        environment=_facts({"seed": summary.get("seed"), **(summary.get("environment") or {})}),
     )  # fmt: skip
     return page
 
@@ -181,7 +183,11 @@ def _training(histories: Mapping[str, Sequence[Mapping[str, Any]]], series: Mapp
 
     def curves(key: str, above: float) -> list[Curve]:
         found = (
-            (name, series.get(name), [(row["epoch"], row[key]) for row in rows if (row.get(key) or 0) > above])
+            (
+                name,
+                series.get(name),
+                [(row["epoch"], row[key]) for row in consecutive(rows) if above < row.get(key, math.nan) < math.inf],
+            )
             for name, rows in histories.items()
         )
         return [curve for curve in found if curve[2]]

@@ -37,7 +37,7 @@ class Matrix:
     @property
     def head_em(self) -> float:
         """Width of the column of names, in em."""
-        return round(min(11.0, 1.5 + 0.62 * max(map(len, self.names))), 1)
+        return round(min(9.5, 1.5 + 0.62 * max(map(len, self.names))), 1)
 
     @property
     def upright(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.report.scale import Scale
-from tasks.report.variants import SERIES, pareto_front
+from tasks.report.variants import SERIES, consecutive, pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,8 @@ def write_plots(summary: Mapping[str, Any], details: Mapping[str, Any], folder: 
     import matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)
-    variants, histories = summary["variants"], details.get("histories") or {}
+    variants = summary["variants"]
+    histories = {name: consecutive(rows) for name, rows in (details.get("histories") or {}).items()}
     pairs = _named_predictions(details)
     _write_csv(
         folder / "variants.csv", ("variant", *COLUMNS), ([v["name"], *(v[c] for c in COLUMNS)] for v in variants)

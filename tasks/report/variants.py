@@ -30,6 +30,18 @@ def chosen(summary: Mapping[str, Any], role: Literal["reference", "final"]) -> M
     raise ValueError(f"summary: {role} is '{summary[role]}', which is not among the variants {names}")
 
 
+def consecutive(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a training in their order; where epochs start anew, as after each round of pruning, they count on."""
+    rows: list[dict[str, Any]] = []
+    offset = last = 0
+    for row in history:
+        if row["epoch"] + offset <= last:
+            offset = last
+        last = row["epoch"] + offset
+        rows.append({**row, "epoch": last})
+    return rows
+
+
 def pareto_front(candidates: Sequence[tuple[float, float]]) -> list[int]:
     """Which (cost, accuracy) pairs no other beats: indices by rising cost, each more accurate than the one before."""
     front: list[int] = []

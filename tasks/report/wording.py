@@ -72,5 +72,6 @@ def check_figure(name: str, value: float | None) -> str:
 
 
 def check_name(name: str) -> str:
-    """A check's name in words, without the unit its figure carries: `class recall drop`, `latency`."""
-    return name.removeprefix("max_").removesuffix("_bytes").removesuffix("_ms").replace("_", " ")
+    """A check's name in words, without the unit its figure carries: `class recall drop`, `latency p50 vs parent`."""
+    words = [word for word in name.removeprefix("max_").split("_") if word not in ("bytes", "ms")]
+    return " ".join(words).replace("upper95", "(95\u00a0%)")

@@ -148,7 +148,8 @@ def _optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
 def _learning_rate(step: int, total: int, train: Train) -> float:
     """Linear up over the first `warmup` of the steps, linear down to zero over the rest."""
     peak = train.warmup * total
-    return train.lr * ((step + 1) / peak if step + 1 < peak else (total - step) / (total - peak))
+    rising, falling = (step + 1) / peak if peak else 1.0, (total - step) / (total - peak)
+    return train.lr * min(rising, falling, 1.0)  # both exceed 1 on the step at the peak
 
 
 def _progress(samples: Samples, train: Train, generator: torch.Generator, title: str) -> tqdm[object]:

@@ -227,6 +227,21 @@ def test_an_unreachable_server_costs_one_warning_and_no_stage(
     assert "\n" not in warnings[0] and "secret" not in warnings[0]
 
 
+@pytest.mark.parametrize("uri", ["sqlite:////proc/nowhere/mlflow.db", "nonsense://host"])
+def test_a_store_that_cannot_be_opened_costs_one_warning(
+    project: Path, uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    params = params_of(project)
+    with pytest.raises(KeyError, match="the stage's own"), stage_run("teacher", params, project):
+        log.info("epoch", extra={"metrics": {"loss": 1.0}, "step": 0})
+        raise KeyError("the stage's own")
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+    caplog.clear()
+    complete_parent(params, project, ["prune"])
+    assert len(caplog.records) == 1
+
+
 def test_a_figure_that_mlflow_refuses_does_not_fail_the_stage(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     with stage_run("teacher", params_of(project), project) as run:
         log.info("epoch", extra={"metrics": {"loss?!": 1.0}, "step": 0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,11 @@ def checks(drop: float, class_drop: float, size: int, latency: float) -> list[di
     ]
 
 
-def make_run(classes: list[str], samples: int = 360) -> tuple[dict[str, Any], dict[str, Any]]:
+def build_run(classes: list[str], samples: int = 360) -> tuple[dict[str, Any], dict[str, Any]]:
     """(summary, details) of a finished run."""
-    variants, per_variant, last = [], {}, ([0], [0])
+    variants: list[dict[str, Any]] = []
+    per_variant: dict[str, dict[str, Any]] = {}
+    last: tuple[list[int], list[int]] = ([], [])
     recalls: dict[str, list[float]] = {}
     for seed, (name, (size, parameters, macs, latency, throughput)) in enumerate(COSTS.items()):
         last = predictions(len(classes), samples, CORRECT[name], seed)
@@ -126,4 +129,10 @@ def make_run(classes: list[str], samples: int = 360) -> tuple[dict[str, Any], di
 @pytest.fixture
 def run() -> tuple[dict[str, Any], dict[str, Any]]:
     """The ten digits."""
-    return make_run([str(digit) for digit in range(10)])
+    return build_run([str(digit) for digit in range(10)])
+
+
+@pytest.fixture
+def make_run() -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+    """Runs over other classes: names, then how many test samples."""
+    return build_run

@@ -1,0 +1,48 @@
+# The only list of commands: README, .ci/run and hooks call these.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: install demo test slow check format bench mlflow prefect docs
+
+install: $(BIN)/.installed
+
+$(BIN)/.installed: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Downsize needs Python 3.11 or newer, not " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: install
+	downsize run
+
+test: install
+	pytest
+
+slow: install
+	pytest -m slow
+
+check: install
+	ruff format --check .
+	ruff check .
+	lint-imports
+	mypy
+	cog --check README.md docs/reference.md
+
+format: install
+	ruff format .
+	ruff check --fix .
+
+docs: install
+	cog -r README.md docs/reference.md
+
+bench: install
+	python benchmarks/chain.py
+
+# Servers on loopback, in the foreground; they show what runs have left in mlflow.db and .prefect
+mlflow: install
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+		--backend-store-uri sqlite:///$(CURDIR)/mlflow.db --default-artifact-root file://$(CURDIR)/mlruns
+
+prefect: install
+	PREFECT_HOME=$(CURDIR)/.prefect PREFECT_SERVER_ANALYTICS_ENABLED=false prefect server start --host 127.0.0.1 --port 4200

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from scipy.stats import chi2
+from statsmodels.stats.contingency_tables import mcnemar as reference
+
+from tasks.evaluate.paired import mcnemar, paired_drop
+
+
+def answers(both, lost, gained, neither=0):
+    """Whether the reference and the other model are right, sample by sample."""
+    counts = (both, lost, gained, neither)
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained"),
+    [(0, 1), (1, 0), (3, 3), (5, 0), (20, 4), (24, 0), (0, 25), (12, 13), (20, 5), (40, 39), (123, 106)],
+)
+def test_mcnemar_agrees_with_statsmodels(lost, gained):
+    exact = lost + gained < 25
+    expected = reference([[50, lost], [gained, 7]], exact=exact, correction=True).pvalue
+    assert mcnemar(lost, gained) == pytest.approx(expected, abs=1e-9, rel=1e-9)
+
+
+def test_golden_mcnemar_of_section_6():
+    assert mcnemar(123, 106) == pytest.approx(0.2904, abs=5e-5)
+    assert mcnemar(287, 147) == pytest.approx(chi2.sf(44.518, 1), rel=1e-3)
+
+
+def test_mcnemar_is_symmetric_and_one_without_disagreement():
+    assert mcnemar(30, 10) == mcnemar(10, 30) and mcnemar(9, 2) == mcnemar(2, 9)
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(20, 20) <= 1
+
+
+def test_the_upper_limit_by_hand():
+    """n 100, 10 lost, 4 gained: 0.06 + 1.64485 * sqrt(14 - 36 / 100) / 100."""
+    found = paired_drop(*answers(80, 10, 4, 6))
+    assert found.drop == pytest.approx(0.06)
+    assert found.upper95 == pytest.approx(0.120749, abs=1e-6)
+    assert found.smallest_detectable == pytest.approx(2.486475 * 14**0.5 / 100, abs=1e-6)
+    assert found.mcnemar_p == mcnemar(10, 4)
+
+
+@pytest.mark.parametrize("n", [1, 30, 360, 10_000])
+def test_not_one_loss_in_n_samples_still_has_an_upper_limit(n):
+    found = paired_drop(*answers(n, 0, 0))
+    assert found.drop == 0 and found.mcnemar_p == 1
+    assert found.upper95 == pytest.approx(1 - 0.05 ** (1 / n))
+    assert (1 - found.upper95) ** n == pytest.approx(0.05)  # so often would a true loss of that size stay unseen
+
+
+def test_a_better_model_has_a_negative_drop_and_still_no_limit_below_that():
+    found = paired_drop(*answers(50, 0, 50))
+    assert found.drop == -0.5 and found.upper95 == pytest.approx(1 - 0.05**0.01)
+
+
+def test_only_the_pairing_of_wrong_answers_matters():
+    """The same accuracies, 0.9 and 0.9: once wrong on the same samples, once on others."""
+    same, other = paired_drop(*answers(90, 0, 0, 10)), paired_drop(*answers(80, 10, 10, 0))
+    assert same.drop == other.drop == 0 and same.upper95 < other.upper95
+
+
+def test_the_limit_covers_the_true_drop_in_about_95_of_100_cases():
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(500, [0.80, 0.08, 0.03, 0.09], size=1000)
+    covered = [paired_drop(*answers(*draw)).upper95 >= 0.05 for draw in draws]
+    assert 0.93 < np.mean(covered) < 0.97
