@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from threading import Timer
 from typing import Any, Final
@@ -47,7 +48,8 @@ def is_fresh(name: str, root: Path) -> bool:
     from dvc.repo import Repo
 
     try:
-        with Repo(str(root), _wait_for_lock=True) as repo:
+        # DVC takes paths in dvc.lock as relative to the process, not to its repository
+        with chdir(root), Repo(_wait_for_lock=True) as repo:
             return not repo.status(targets=[name])
     except (LockError, DvcException) as error:
         if BUSY in str(error):

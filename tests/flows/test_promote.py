@@ -100,6 +100,32 @@ def test_rollback_goes_one_step(project: Path) -> None:
     assert aliases(project)["champion"] == 5
 
 
+def test_a_rollback_cut_off_after_the_champion_moved_is_finished_by_the_next(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(project, params_of(project))
+    new_candidate(project, scale=9.0)
+    promote(project, params_of(project))
+    point = Registry.point
+
+    def cut_off(self: Registry, alias: str, version: Version | None) -> None:
+        if version is None:
+            raise KeyboardInterrupt
+        point(self, alias, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "point", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(project, params_of(project))
+    assert aliases(project) == {"champion": 5, "previous": 5}
+    audit = registry(project).audit()
+    assert str(rollback(project, params_of(project))) == "toy: version 5 is already champion"
+    assert aliases(project) == {"champion": 5, "previous": None}
+    assert registry(project).audit() == audit
+    champion = registry(project).alias("champion")
+    assert champion is not None and "rolled_back" not in champion.tags
+
+
 def test_what_was_rolled_back_is_not_promoted_by_the_next_schedule(project: Path) -> None:
     promote(project, params_of(project))
     new_candidate(project, scale=9.0)

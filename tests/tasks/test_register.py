@@ -8,11 +8,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tasks.adapters.client import mlflow_client
+from tasks.adapters.client import mlflow_client, tracking_uri
 from tasks.adapters.registry import Registry, open_registry
 from tasks.adapters.versions import lock_hash, params_hash
+from tasks.data.dataset import load_dataset
 from tasks.params import Register, Tracking, load_params
 from tasks.register import register
 from tasks.stages import run_stage
@@ -101,6 +103,18 @@ def test_the_same_file_as_another_variant_is_another_version(project: Path) -> N
     shutil.copyfile(project / "artifacts/student/model.onnx", project / "artifacts/pruned/model.onnx")
     assert call(project) == {"new_versions": 5, "known_versions": 0}
     assert call(project) == {"new_versions": 0, "known_versions": 5}
+
+
+def test_the_candidate_answers_by_its_address_as_its_file_does(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+    import onnxruntime
+
+    call(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(Tracking(), project))
+    rows = load_dataset(project / "artifacts/data").x[:5].astype(np.float32)
+    session = onnxruntime.InferenceSession(project / "artifacts/quantized/model.onnx")
+    served = mlflow.pyfunc.load_model("models:/toy@candidate").predict({"x": rows})["logits"]
+    np.testing.assert_array_equal(served, session.run(None, {"x": rows})[0])
 
 
 @pytest.mark.parametrize(

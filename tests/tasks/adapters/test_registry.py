@@ -50,10 +50,14 @@ def test_a_version_is_found_by_all_its_tags(registry: Registry, project: Path) -
 
 def test_the_version_holds_the_very_file_and_answers_as_it_does(registry: Registry, project: Path) -> None:
     import mlflow
+    import onnx
     import onnxruntime
 
-    folder = project / "artifacts" / "pruned"
-    version = add(registry, project, "pruned")
+    folder = project / "artifacts" / "student_alone"
+    with (folder / "model.onnx").open("ab") as file:  # fields out of order: written again, they would be in order
+        file.write(onnx.ModelProto(producer_name="another exporter").SerializeToString())
+    assert onnx.load(folder / "model.onnx").SerializeToString() != (folder / "model.onnx").read_bytes()
+    version = add(registry, project, "student_alone")
     source = registry.client.get_model_version(registry.model_name, str(version.number)).source
     saved = Path(source.removeprefix("file://"))
     assert (saved / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()

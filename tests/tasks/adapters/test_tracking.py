@@ -22,11 +22,11 @@ log = logging.getLogger("tasks.training.loop")
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(logging.getLogger("tasks"), "level", logging.INFO)
+    caplog.set_level(logging.INFO, "tasks")  # setting `level` alone leaves what loggers below remember of it
     make_project(tmp_path)
-    yield tmp_path
+    return tmp_path
 
 
 def runs(root: Path) -> tuple[list[Any], list[Any]]:
@@ -113,6 +113,14 @@ def test_a_second_attempt_replaces_the_child(project: Path) -> None:
     assert child.data.metrics == {"accuracy": 0.7}
 
 
+def test_an_interrupted_stage_ends_failed(project: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), stage_run("teacher", params_of(project), project):
+        raise KeyboardInterrupt
+    (parent,), (child,) = runs(project)
+    assert (parent.info.status, child.info.status) == ("FAILED", "FAILED")
+    assert child.data.tags["error"] == "KeyboardInterrupt"
+
+
 def test_ingest_is_filed_under_the_data_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "mlflow.db").write_bytes(migrated_database())
@@ -144,6 +152,7 @@ def test_epochs_are_logged_while_the_stage_runs(project: Path) -> None:
         log.info("without a series", extra={"metrics": {"accuracy": 0.9}, "step": 2})
         _, (child,) = runs(project)
         assert child.info.status == "RUNNING"
+        assert child.data.metrics == {"student/loss": 0.5, "student/lr": 0.01, "accuracy": 0.9}
         run.finish({"accuracy": 0.95}, ())
     log.info("after", extra={"metrics": {"late": 1.0}, "step": 3})
     _, (child,) = runs(project)

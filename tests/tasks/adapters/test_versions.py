@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def test_track_puts_files_and_folders_under_dvc_in_silence(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from dvc.repo import Repo
+
     table, images = project / "data" / "raw" / "table.csv", project / "data" / "images"
     table.parent.mkdir()
     images.mkdir()
@@ -43,6 +46,9 @@ def test_track_puts_files_and_folders_under_dvc_in_silence(project: Path, capfd:
     assert capfd.readouterr() == ("", "")
     assert md5s["data/raw/table.csv"] == hashlib.md5(b"a,b\n1,2\n").hexdigest()
     assert md5s["data/images"].endswith(".dir")
+    with Repo(str(project)) as repo:
+        dvc = {Path(out.fs_path).relative_to(project).as_posix(): out.hash_info.value for out in repo.index.outs}
+    assert md5s == dvc
     assert data_md5s(project) == md5s
     assert "/images" in (project / "data" / ".gitignore").read_text()
 
@@ -126,6 +132,20 @@ def test_comments_and_tracking_are_no_part_of_the_params_hash(tmp_path: Path) ->
     assert hashed(PARAMS + "# a comment\ntracking: {enabled: false}\nevaluate: {latency_rounds: 20}\n") == first
     assert hashed(PARAMS + "evaluate: {latency_rounds: 21}\n") != first
     assert hashed(PARAMS.replace("model_name: toy", "model_name: other")) == first
+
+
+def test_the_recipe_changes_with_params_and_data_and_not_with_comments(tmp_path: Path) -> None:
+    def made_from(text: str) -> str:
+        (tmp_path / "params.yaml").write_text(text)
+        return recipe(load_params(tmp_path / "params.yaml"), tmp_path)
+
+    make_data(tmp_path)
+    first = made_from(PARAMS)
+    assert made_from(f"# a comment\n{PARAMS}") == first
+    assert made_from(PARAMS.replace("seed: 7", "seed: 8")) != first
+    shutil.rmtree(tmp_path / "artifacts" / "data")
+    make_data(tmp_path, seed=1)
+    assert made_from(PARAMS) != first
 
 
 def test_the_recipe_knows_the_code_of_the_users_packages(tmp_path: Path) -> None:

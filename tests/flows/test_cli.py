@@ -1,0 +1,145 @@
+"""Bad input: one clear line on stderr, exit code 1, nothing half-written."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from projects import ROOT, downsize, make_project, run
+
+SMOKE = (ROOT / "params.smoke.yaml").read_text()
+SOURCE = '{factory: "tasks.data.sources:digits", args: {}}'
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("cli") / "project")
+
+
+def table(rows, columns="a,b,label"):
+    return columns + "\n" + "\n".join(rows) + "\n"
+
+
+def good_rows(count=60):
+    return [f"{i * 0.5},{(i * 7) % 11},{'yes' if i % 2 else 'no'}" for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs: 6", "epoch: 6", "unknown key teacher.train.epoch"),
+        ("epochs: 6", "epochs: six", "teacher.train.epochs is 'six'"),
+        ("method: herding", "method: magic", "coreset.method is 'magic'; it must be one of"),
+        ("seed: 0", "seed: -1", "seed is -1"),
+        (
+            "tasks.models.cnn:CNN",
+            "tasks.models.cnn:CNNN",
+            "teacher.model: tasks.models.cnn has no 'CNNN'; did you mean 'CNN'?",
+        ),
+        (SOURCE, '{factory: "tasks.data.sources:csv", args: {path: data/none.csv, target: y}}', "data/none.csv"),
+        ("budget:", "budgets:", "budgets"),
+    ],
+)
+def test_wrong_params_are_one_line_before_any_work(project, old, new, says):
+    (project / "params.yaml").write_text(SMOKE.replace(old, new, 1))
+    for verb in ("check", "run"):
+        done = downsize(project, verb, check=False)
+        assert done.returncode == 1
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("downsize: ")
+    assert not (project / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "target", "says"),
+    [
+        (good_rows(), "lable", "label"),
+        ([*good_rows(), ",3,yes"], "label", "a"),
+        ([*good_rows(), "1.25,3,maybe"], "label", "maybe"),
+    ],
+    ids=["no target", "missing value", "class of one"],
+)
+def test_bad_tables_stop_the_run_and_leave_nothing(project, rows, target, says):
+    (project / "data/own.csv").write_text(table(rows))
+    source = f'{{factory: "tasks.data.sources:csv", args: {{path: data/own.csv, target: {target}}}}}'
+    (project / "params.yaml").write_text(SMOKE.replace(SOURCE, source, 1))
+    done = downsize(project, "stage", "ingest", check=False)
+    if done.returncode == 0:
+        done = downsize(project, "stage", "validate", check=False)
+    assert done.returncode == 1
+    assert says in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith("downsize: ")
+    assert not (project / "artifacts/validation.json").exists()
+    assert not any((project / "artifacts/.partial").glob("*"))
+
+
+def test_a_number_in_scientific_notation_is_the_number(project):
+    (project / "params.yaml").write_text(SMOKE.replace("epochs: 6,", "epochs: 6, lr: 1e-3,", 1))
+    downsize(project, "check")
+
+
+def test_a_stage_says_which_one_makes_its_input(project):
+    (project / "params.yaml").write_text(SMOKE)
+    done = downsize(project, "stage", "quantize", check=False)
+    assert done.returncode == 1 and "`downsize stage" in done.stderr
+
+
+def test_usage_errors_exit_with_2(project):
+    assert downsize(project, "runn", check=False).returncode == 2
+
+
+def test_outside_a_project_it_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "no dvc.yaml" in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, flows.cli; print([m for m in ('torch', 'mlflow', 'great_expectations', 'prefect', 'dvc') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_occupied_workspace_names_the_holder():
+    from collections import deque
+
+    from flows.runtime import _busy_line, _reason
+
+    output = "ERROR: '/p/out' is busy, it is being blocked by:\n  (PID 4711): dvc repro"
+    assert "process 4711" in _busy_line("prune", output)
+    assert _reason("prune", deque(["x", "downsize: prune: broken", "ERROR: failed"])) == "prune: broken"
+
+
+def test_a_full_disk_is_one_line():
+    import errno
+
+    from flows.cli import _disk_line
+
+    assert "no space left" in _disk_line(OSError(errno.ENOSPC, "No space left on device", "/data/x.npy"))
+
+
+def test_the_wheel_holds_both_packages_and_the_report_s_page(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = Path(tmp_path).glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"flows/cli.py", "tasks/stages.py", "tasks/report/page.html", "tasks/report/page.css"} <= set(names)
+    assert not any(name.startswith("tests") for name in names)
+
+
+def test_other_params_run_in_a_workspace_of_their_own(project):
+    from flows.workspace import workspace
+
+    (project / "params.yaml").write_text(SMOKE)
+    other = project / "params.other.yaml"
+    other.write_text(SMOKE.replace("seed: 0", "seed: 7"))
+    (project / "notes.txt").write_text("new, not committed")
+    folder = workspace(project, other)
+    assert folder == project / ".downsize/other"
+    assert "seed: 7" in (folder / "params.yaml").read_text()
+    assert (folder / "notes.txt").exists() and (folder / "tasks/stages.py").exists()
+    assert "seed: 0" in (project / "params.yaml").read_text()
+    (project / "notes.txt").unlink()
+    assert not (workspace(project, other) / "notes.txt").exists()
+    run(folder, sys.executable, "-m", "dvc", "status", "-q", check=False)

@@ -1,0 +1,75 @@
+"""The whole chain on bundled data, through the flow, through DVC and by plain calls."""
+
+import json
+import sys
+
+import mlflow
+import pytest
+from projects import downsize, make_project, run
+
+TIMED = ("latency", "throughput")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = make_project(tmp_path_factory.mktemp("smoke") / "project")
+    done = downsize(folder, "run", "--json")
+    (folder / "first.json").write_text(done.stdout)
+    return folder
+
+
+def figures(folder):
+    """All metrics that do not depend on the clock."""
+    return {
+        path.name: {key: v for key, v in json.loads(path.read_text()).items() if not any(word in key for word in TIMED)}
+        for path in sorted((folder / "metrics").glob("*.json"))
+    }
+
+
+def test_the_flow_compresses_at_least_four_times(project):
+    summary = json.loads((project / "first.json").read_text())
+    rows = {row["name"]: row for row in summary["variants"]}
+    assert rows["teacher"]["size_bytes"] >= 4 * rows["quantized"]["size_bytes"]
+    assert rows["quantized"]["accuracy"] > 0.9
+    assert (project / "reports/report.html").stat().st_size > 10_000
+
+
+def test_a_second_run_does_nothing_again_and_registers_nothing_twice(project):
+    before = {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*") if path.is_file()}
+    log = downsize(project, "run").stderr
+    assert log.count("up to date") == 9
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    assert len(client.search_model_versions("name = 'downsize-smoke'")) == 5
+
+
+def test_dvc_repro_after_the_flow_has_nothing_to_do(project):
+    done = run(project, sys.executable, "-m", "dvc", "repro")
+    assert "Running stage" not in done.stdout + done.stderr
+
+
+def test_changed_prune_params_make_prune_and_what_follows_stale_and_nothing_before(project):
+    path = project / "params.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("macs: 0.5", "macs: 0.6"))
+    stale = json.loads(run(project, sys.executable, "-m", "dvc", "status", "--json").stdout)
+    path.write_text(text)
+    assert set(stale) == {"prune"}  # DVC lists the first; the others follow once its output has changed
+
+
+def test_plain_calls_and_dvc_repro_give_the_flow_s_figures(project, tmp_path):
+    by_call, by_dvc = make_project(tmp_path / "call"), make_project(tmp_path / "dvc")
+    for name in ("ingest", "validate", "split", "coreset", "teacher", "distill", "prune", "quantize", "evaluate"):
+        downsize(by_call, "stage", name)
+    run(by_dvc, sys.executable, "-m", "dvc", "repro")
+    assert figures(by_call) == figures(by_dvc) == figures(project)
+
+
+def test_mlflow_has_one_parent_with_a_child_per_stage(project):
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    (experiment,) = [found for found in client.search_experiments() if found.name == "downsize"]
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
+    stages = [found.data.tags["stage"] for found in runs if "mlflow.parentRunId" in found.data.tags]
+    assert len(parents) == 1
+    assert sorted(stages) == sorted(set(stages)) and {"ingest", "teacher", "evaluate", "register"} <= set(stages)
