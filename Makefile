@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test slow check format bench mlflow prefect docs
+.PHONY: install demo test check format mlflow prefect docs
 
 install: $(BIN)/.installed
 
@@ -19,25 +19,19 @@ demo: install
 test: install
 	pytest
 
-slow: install
-	pytest -m slow
-
 check: install
 	ruff format --check .
 	ruff check .
 	lint-imports
 	mypy
-	cog --check README.md docs/reference.md
+	cog --check docs/reference.md
 
 format: install
 	ruff format .
 	ruff check --fix .
 
 docs: install
-	cog -r README.md docs/reference.md
-
-bench: install
-	python benchmarks/chain.py
+	cog -r docs/reference.md
 
 # Servers on loopback, in the foreground; they show what runs have left in mlflow.db and .prefect
 mlflow: install
