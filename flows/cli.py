@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,7 +186,7 @@ def _move(move: Callable[[Path, Any], Any], params: Path | None, as_json: bool) 
     root = _root()
     tracked(root)
     moved = move(root, load_params(_path(params)))
-    _print(moved, str(moved), as_json)
+    _print(asdict(moved), str(moved), as_json)
 
 
 def _comparison(summary: dict[str, Any], workspace: Path) -> str:
