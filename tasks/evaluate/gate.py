@@ -10,7 +10,7 @@ from tasks.evaluate.paired import Drop
 from tasks.params import Budget
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-# two interleaved medians of the same file differ by up to this share
+# a choice, so that the clock's noise does not decide between files of the same speed
 TIMING_TOLERANCE = 0.05
 # 49/50 - 48/50 is 0.02 and a rounding error
 ROUNDING = 1e-9
