@@ -58,7 +58,9 @@ def _members(union: Any) -> list[type[params.Section]]:
 def _section(family: str, model: type[params.Section]) -> dict[str, Any]:
     tag = "pattern" if family == "pattern" else "method"
     (name,) = get_args(model.model_fields[tag].annotation)
-    return _entry(family, name, f"tasks.params:{model.__name__}", [key for key in model.model_fields if key != tag])
+    return _entry(
+        family, name, f"{model.__module__}:{model.__name__}", [key for key in model.model_fields if key != tag]
+    )
 
 
 def _callable(family: str, name: str, target: Any) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""evaluate, register, budget, tracking: how a model is judged and kept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from tasks.params.section import Count, NonNegative, Positive, Section
+
+
+class Evaluate(Section):
+    """Timing: `rounds` interleaved passes over all variants, `runs` calls each, one thread."""
+
+    latency_rounds: Count = 20
+    latency_runs: Count = 20
+    throughput_batch_size: Count = 256
+
+
+class Register(Section):
+    model_name: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] = "downsize"
+
+
+class Budget(Section):
+    """What the user allows, against the teacher. None leaves a figure unlimited."""
+
+    max_accuracy_drop: NonNegative = 0.005
+    max_class_recall_drop: NonNegative | None = 0.02
+    max_size_bytes: Count | None = None
+    max_latency_ms: Positive | None = None
+
+
+class Tracking(Section):
+    """MLflow. `uri` null means MLFLOW_TRACKING_URI, or SQLite beside the project."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str = "downsize"

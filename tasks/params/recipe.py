@@ -1,0 +1,85 @@
+"""The whole of params.yaml, read and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tasks.params.coreset import Coreset
+from tasks.params.data import Ingest, Split, Validate
+from tasks.params.outcome import Budget, Evaluate, Register, Tracking
+from tasks.params.prune import Prune
+from tasks.params.quantize import Quantize
+from tasks.params.section import Section
+from tasks.params.training import Distill, Teacher
+
+
+class Params(Section):
+    """The whole of params.yaml, in pipeline order."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    ingest: Ingest
+    validate_: Annotated[Validate, Field(alias="validate")] = Validate()
+    split: Split = Split()
+    coreset: Coreset
+    teacher: Teacher
+    distill: Distill
+    prune: Prune
+    quantize: Quantize = Quantize()
+    evaluate: Evaluate = Evaluate()
+    register_: Annotated[Register, Field(alias="register")] = Register()
+    budget: Budget = Budget()
+    tracking: Tracking = Tracking()
+
+    def section(self, name: str) -> object:
+        """The section as it is called in params.yaml."""
+        value: object = getattr(self, _ATTRIBUTE.get(name, name))
+        return value
+
+
+# pydantic's BaseModel already has methods of these names
+_ATTRIBUTE: Final = {"validate": "validate_", "register": "register_"}
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: one line for every field that is wrong: its name, its value and what would do.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such params file")
+    try:
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: needs one section per stage, found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _explain(item: object) -> str:
+    """One pydantic error as `field is value: what would do`."""
+    assert isinstance(item, dict)
+    field = ".".join(str(part) for part in item["loc"] if part not in ("function-after", "function-before"))
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {field}"
+    if item["type"] == "missing":
+        return f"{field} is missing"
+    if item["type"] == "union_tag_not_found":
+        return f"{field} lacks its {item['ctx']['discriminator'].strip(chr(39))}; `downsize list` shows what there is"
+    if item["type"] == "union_tag_invalid":
+        tag, expected = item["ctx"]["tag"], item["ctx"]["expected_tags"]
+        return f"{field}.{item['ctx']['discriminator'].strip(chr(39))} is '{tag}'; it must be one of {expected}"
+    value = item["input"]
+    shown = f" is {value!r}" if isinstance(value, (str, int, float, bool)) or value is None else ""
+    return f"{field}{shown}: {message[0].lower()}{message[1:]}"

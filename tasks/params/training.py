@@ -1,0 +1,77 @@
+"""teacher and distill: the training loop and the distillation losses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.params.section import Count, Factory, NonNegative, Positive, Section, Share
+
+
+class Augment(Section):
+    """Image augmentation, drawn anew for every sample and epoch; sizes in pixels."""
+
+    shift: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+    cutout: Annotated[int, Field(ge=0)] = 0
+
+
+class Train(Section):
+    """One training: linear warm-up to `lr` over `warmup` of the steps, then linear to zero."""
+
+    epochs: Annotated[int, Field(ge=0)] = 10
+    batch_size: Count = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: Positive = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    weight_decay: NonNegative = 0.0005
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Share | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    augment: Augment = Augment()
+
+
+class Kd(Section):
+    method: Literal["kd"]
+    temperature: Positive = 4.0
+    weight: Positive = 0.9
+
+
+class KdStandardised(Section):
+    method: Literal["kd_standardised"]
+    temperature: Positive = 2.0
+    weight: Positive = 9.0
+
+
+class Dkd(Section):
+    method: Literal["dkd"]
+    temperature: Positive = 4.0
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 8.0
+    weight: Positive = 1.0
+
+
+class Dist(Section):
+    method: Literal["dist"]
+    temperature: Positive = 1.0
+    inter: NonNegative = 1.0
+    intra: NonNegative = 1.0
+    weight: Positive = 2.0
+
+
+Loss = Annotated[Kd | KdStandardised | Dkd | Dist, Field(discriminator="method")]
+Losses = Annotated[tuple[Loss, ...], Field(strict=False, min_length=1)]
+
+
+class Teacher(Section):
+    model: Factory
+    checkpoint: str | None = None
+    train: Train = Train()
+
+
+class Distill(Section):
+    model: Factory
+    losses: Losses = (Kd(method="kd"),)
+    target_weight: NonNegative = 0.1
+    train: Train = Train()
