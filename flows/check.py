@@ -8,6 +8,7 @@ from typing import Final
 
 from ruamel.yaml import YAML
 
+from flows.workspace import location
 from tasks.params import Factory, Params, load_params
 from tasks.plugins import resolve
 
@@ -27,12 +28,14 @@ def check_recipe(root: Path, params: Path) -> list[str]:
     for field, factory in _factories(recipe).items():
         resolve(factory, field)
     _check_files(root, recipe)
+    fits = _check_models(location(root, params), recipe)
     free = shutil.disk_usage(root).free
     if free < MIN_FREE_BYTES:
         raise OSError(f"{root}: {free / 1e6:.0f} MB free; a run needs at least {MIN_FREE_BYTES / 1e6:.0f} MB")
     return [
         f"{params}: every section is valid",
         *(f"{field}: {factory.factory} found" for field, factory in _factories(recipe).items()),
+        fits,
         f"disk: {free / 1e9:.1f} GB free",
         *(f"note: {line}" for line in _unwatched(root, recipe)),
     ]
@@ -61,6 +64,25 @@ def _check_files(root: Path, recipe: Params) -> None:
             raise FileNotFoundError(f"ingest.source.args.{name} is '{value}'; no such file or folder")
     if recipe.teacher.checkpoint and not (root / recipe.teacher.checkpoint).is_file():
         raise FileNotFoundError(f"teacher.checkpoint is '{recipe.teacher.checkpoint}'; no such file")
+
+
+def _check_models(folder: Path, recipe: Params) -> str:
+    """Push one batch of the data's shape through both models and fit the checkpoint, where ingest has run."""
+    import torch
+
+    from tasks.checkpoint import build, fit_weights_, read_weights
+    from tasks.data.dataset import load_dataset
+
+    path = folder / "artifacts" / "data"
+    source = recipe.ingest.source.model_dump(mode="json")
+    if not path.is_dir() or (card := load_dataset(path).card).source != source:
+        return "models: checked as soon as ingest has run"
+    moments = torch.zeros(()), torch.ones(())
+    teacher = build(recipe.teacher.model, card, moments, recipe.seed, "teacher.model")
+    if recipe.teacher.checkpoint:
+        fit_weights_(teacher.model, read_weights(folder / recipe.teacher.checkpoint), "teacher.checkpoint")
+    build(recipe.distill.model, card, moments, recipe.seed, "distill.model")
+    return f"models: take {card.input_shape}, give {len(card.classes)} logits"
 
 
 def _unwatched(root: Path, recipe: Params) -> list[str]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.runtime import registration, stage
+from flows.runtime import model_check, registration, stage
 from flows.workspace import prepare
 
 ingest = stage("ingest")
+check = model_check()
 validate = stage("validate")
 split = stage("split")
 coreset = stage("coreset")
@@ -31,6 +32,7 @@ def downsize(params: Path = Path("params.yaml")) -> dict[str, Any]:
     """
     workspace = prepare(params)
     ingest(workspace)
+    check(workspace)  # stops here if a model does not suit the data
     validate(workspace)  # stops here if an expectation fails
     split(workspace)
     coreset(workspace)

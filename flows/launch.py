@@ -19,7 +19,7 @@ def launch(root: Path, params: Path) -> dict[str, Any]:
     check_recipe(root, params)
     os.environ.setdefault("PREFECT_HOME", str(root / ".prefect"))
     from flows.downsize import downsize  # after PREFECT_HOME is set: Prefect reads it on import
-    from flows.quiet import without_tracebacks
+    from flows.quiet import quieten
 
-    without_tracebacks()
+    quieten()
     return downsize(params)

@@ -1,4 +1,4 @@
-"""Prefect's console without tracebacks: a failure is told once, in the command's last line."""
+"""Prefect's console without tracebacks and talk of its own server: a failure is told once, in the last line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import logging
 import sys
 
 
-class _OneLine(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info:
-            record.exc_info, record.exc_text = None, None
-        return True
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info:
+        record.exc_info, record.exc_text = None, None
+    return True
 
 
-def without_tracebacks() -> None:
-    """Apply to the handlers of Prefect's loggers, unless --debug was asked for."""
+def _not_about_the_server(record: logging.LogRecord) -> bool:
+    return "temporary server" not in record.getMessage()
+
+
+def quieten() -> None:
+    """Apply both to Prefect's loggers, unless --debug was asked for."""
     if "--debug" in sys.argv:
         return
     names = [name for name in logging.root.manager.loggerDict if name.startswith("prefect")]
     for name in ["prefect", *names]:
-        logger = logging.getLogger(name)
-        for handler in logger.handlers:
-            handler.addFilter(_OneLine())
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_without_traceback)
+    logging.getLogger("prefect").addFilter(_not_about_the_server)

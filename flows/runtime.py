@@ -135,6 +135,18 @@ def registration() -> Callable[[Path], None]:
     return run
 
 
+def model_check() -> Callable[[Path], None]:
+    """The task that tries the models on the data's shape, before the hours of training that would end in an error."""
+
+    @task(name="check", task_run_name="check", cache_policy=NO_CACHE, persist_result=False)
+    def run(workspace: Path) -> None:
+        if is_fresh("teacher", workspace) and is_fresh("distill", workspace):
+            return
+        run_child([sys.executable, "-m", "flows.cli", "check"], "check", workspace, get_run_logger())
+
+    return run
+
+
 def _can_pass(_task: object, _run: object, state: Any) -> bool:
     """A busy workspace is worth another try; a failed stage is not."""
     return "WorkspaceBusy" in str(state.message)

@@ -50,9 +50,9 @@ def workspace(root: Path, params: Path) -> Path:
     Raises:
         ValueError: the project is not a git repository with a commit.
     """
-    if params.resolve() == (root / DEFAULT).resolve():
+    folder = location(root, params)
+    if folder == root:
         return root
-    folder = _folder(root, params)
     if not folder.exists():
         _git(root, "worktree", "prune")
         _git(root, "worktree", "add", "--detach", "--quiet", str(folder), "HEAD")
@@ -63,13 +63,20 @@ def workspace(root: Path, params: Path) -> Path:
     return folder
 
 
+def location(root: Path, params: Path) -> Path:
+    """Where the recipe of `params` runs, whether or not it has."""
+    if params.resolve() == (root / DEFAULT).resolve():
+        return root
+    return root / FOLDER / params.stem.removeprefix("params.")
+
+
 def existing(root: Path, params: Path) -> Path:
     """The folder in which the recipe of `params` has run, untouched.
 
     Raises:
         FileNotFoundError: it has not.
     """
-    folder = root if params.resolve() == (root / DEFAULT).resolve() else _folder(root, params)
+    folder = location(root, params)
     if not folder.exists():
         raise FileNotFoundError(f"{params}: has not run yet; `downsize run --params {params}` makes {folder}")
     return folder
@@ -78,10 +85,6 @@ def existing(root: Path, params: Path) -> Path:
 def tracked(root: Path) -> None:
     """All workspaces track to the project's MLflow store, unless MLFLOW_TRACKING_URI says otherwise."""
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
-
-
-def _folder(root: Path, params: Path) -> Path:
-    return root / FOLDER / params.stem.removeprefix("params.")
 
 
 def _sync(root: Path, folder: Path) -> None:

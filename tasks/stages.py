@@ -5,8 +5,10 @@ dvc.yaml says the same in DVC's words (tests/test_agreement.py holds the two tog
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -102,6 +104,10 @@ STAGES: Final[Mapping[str, Stage]] = {
 }
 
 
+# what is free when a write has just failed for want of space
+FULL_BYTES: Final = 64_000
+
+
 def metrics_path(name: str) -> Path:
     """Where a stage's numbers lie, below the project's root."""
     return Path("metrics") / f"{name}.json"
@@ -158,8 +164,19 @@ class _partial:
         self.folder.mkdir(parents=True)
         return self.folder
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        full = _disk_full(self.folder, error)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder.resolve())) from error
+
+
+def _disk_full(folder: Path, error: BaseException | None) -> bool:
+    """Whether a stage failed for want of space: each library says so in its own way, and NumPy not at all."""
+    if not isinstance(error, Exception) or isinstance(error, ValueError):
+        return False
+    said = any(words in str(error).lower() for words in ("no space left", "disk is full"))
+    return said or shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def _replace(source: Path, target: Path) -> None:

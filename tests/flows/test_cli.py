@@ -1,12 +1,16 @@
 """Bad input: one clear line on stderr, exit code 1, nothing half-written."""
 
+import struct
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from projects import ROOT, downsize, make_project, run
+from safetensors.torch import save_file
 
 SMOKE = (ROOT / "params.smoke.yaml").read_text()
 SOURCE = '{factory: "tasks.data.sources:digits", args: {}}'
@@ -112,12 +116,86 @@ def test_an_occupied_workspace_names_the_holder():
     assert _reason("prune", deque(["x", "downsize: prune: broken", "ERROR: failed"])) == "prune: broken"
 
 
-def test_a_full_disk_is_one_line():
-    import errno
+MOUNT = ["unshare", "--map-root-user", "--mount"]
 
-    from flows.cli import _disk_line
 
-    assert "no space left" in _disk_line(OSError(errno.ENOSPC, "No space left on device", "/data/x.npy"))
+@pytest.mark.skipif(
+    subprocess.run([*MOUNT, "true"], capture_output=True, check=False).returncode != 0, reason="may not mount"
+)
+@pytest.mark.parametrize(("stage", "size"), [("ingest", "40k"), ("teacher", "500k")])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(project, tmp_path, stage, size):
+    (project / "params.yaml").write_text(SMOKE)
+    for earlier in ("ingest", "validate", "split") if stage == "teacher" else ():
+        downsize(project, "stage", earlier)
+    (project / "artifacts").mkdir(exist_ok=True)
+    small = tmp_path / "small.sh"
+    small.write_text(
+        f"cp -r artifacts {tmp_path}/kept\nmount -t tmpfs -o size={size} tmpfs artifacts\n"
+        + (f"cp -r {tmp_path}/kept/* artifacts\n" if stage == "teacher" else "")
+        + f"{sys.executable} -m flows.cli stage {stage}\ncode=$?\nfind artifacts\nexit $code\n"
+    )
+    done = run(project, *MOUNT, "sh", str(small), check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("downsize: no space left on the disk of ")
+    assert f"artifacts/{'data' if stage == 'ingest' else stage}" not in done.stdout
+    assert "partial/" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            'distill:\n  model: {factory: "tasks.models.cnn:CNN", args: {channels: [24, 48], strides: [1, 2]}}',
+            'distill:\n  model: {factory: "own_nets:Wide"}',
+            "distill.model: gives 11 outputs, the data has 10 classes; it must give one logit each",
+        ),
+        (
+            "train: {epochs: 6,",
+            "checkpoint: own.safetensors\n  train: {epochs: 6,",
+            "the checkpoint does not fit: lacks",
+        ),
+    ],
+    ids=["output width", "checkpoint"],
+)
+def test_a_model_that_does_not_suit_the_data_stops_the_run_before_any_training(project, old, new, says):
+    (project / "own_nets.py").write_text(
+        "from torch import nn\ndef Wide():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 11))\n"
+    )
+    save_file({"other": torch.zeros(3)}, project / "own.safetensors")
+    assert old in SMOKE
+    (project / "params.yaml").write_text(SMOKE.replace(old, new, 1))
+    for command in (["run"], ["check"]):
+        done = downsize(project, *command, check=False)
+        assert done.returncode == 1
+        assert says in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith("downsize: ")
+        assert "Traceback" not in done.stderr
+    assert not (project / "artifacts/teacher").exists()
+
+
+def test_a_truncated_idx_file_names_the_file(project):
+    folder = project / "data/idx"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "t10k"):
+        images = np.arange(30 * 16, dtype=np.uint8).tobytes()[: -1 if part == "t10k" else None]
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 30, 4, 4) + images)
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 30) + bytes(range(3)) * 10)
+    source = '{factory: "tasks.data.sources:idx", args: {folder: data/idx}}'
+    (project / "params.yaml").write_text(SMOKE.replace(SOURCE, source, 1))
+    done = downsize(project, "stage", "ingest", check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("downsize: ") and "t10k-images-idx3-ubyte" in last
+
+
+def test_failed_expectations_end_the_run_with_code_1_and_keep_the_data_docs(project):
+    (project / "params.yaml").write_text(SMOKE.replace("min_per_class: 20", "min_per_class: 180", 1))
+    (project / "artifacts/split.npz").unlink(missing_ok=True)
+    done = downsize(project, "run", check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("downsize: ") and "ExpectColumnValuesToBeBetween" in last and "samples" in last
+    assert (project / "reports/data_docs/index.html").is_file()
+    assert not (project / "artifacts/split.npz").exists()
 
 
 def test_the_wheel_holds_both_packages_and_the_report_s_page(tmp_path):
