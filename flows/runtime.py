@@ -103,15 +103,7 @@ def run_child(command: list[str], name: str, root: Path, log: Log, deadline_s: f
 def stage(name: str) -> Callable[[Path], bool]:
     """The Prefect task for one stage; calling it with the workspace tells whether the stage had to run."""
 
-    @task(
-        name=name,
-        task_run_name=name,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=len(RETRY_DELAYS_S),
-        retry_delay_seconds=list(RETRY_DELAYS_S),
-        retry_condition_fn=_can_pass,
-    )
+    @task(name=name, task_run_name=name, **_RETRIED)
     def run(workspace: Path) -> bool:
         log = get_run_logger()
         if is_fresh(name, workspace):
@@ -138,7 +130,7 @@ def registration() -> Callable[[Path], None]:
 def model_check() -> Callable[[Path], None]:
     """The task that tries the models on the data's shape, before the hours of training that would end in an error."""
 
-    @task(name="check", task_run_name="check", cache_policy=NO_CACHE, persist_result=False)
+    @task(name="check", task_run_name="check", **_RETRIED)
     def run(workspace: Path) -> None:
         if is_fresh("teacher", workspace) and is_fresh("distill", workspace):
             return
@@ -150,6 +142,16 @@ def model_check() -> Callable[[Path], None]:
 def _can_pass(_task: object, _run: object, state: Any) -> bool:
     """A busy workspace is worth another try; a failed stage is not."""
     return "WorkspaceBusy" in str(state.message)
+
+
+# for what asks DVC, and so may meet another run
+_RETRIED: Final[dict[str, Any]] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": len(RETRY_DELAYS_S),
+    "retry_delay_seconds": list(RETRY_DELAYS_S),
+    "retry_condition_fn": _can_pass,
+}
 
 
 def _environment(root: Path) -> dict[str, str]:

@@ -1,15 +1,18 @@
 """Bad input: one clear line on stderr, exit code 1, nothing half-written."""
 
+import os
+import signal
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from projects import ROOT, downsize, make_project, run
+from projects import ROOT, downsize, environment, make_project, run
 from safetensors.torch import save_file
 
 SMOKE = (ROOT / "params.smoke.yaml").read_text()
@@ -106,13 +109,37 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_an_occupied_workspace_names_the_holder():
+def test_an_occupied_workspace_names_the_holder(project):
+    from flows.runtime import WorkspaceBusy, is_fresh
+
+    (project / "slow_source.py").write_text(
+        "import pathlib, time\ndef read():\n    pathlib.Path('reading').touch()\n    time.sleep(60)\n"
+    )
+    (project / "params.yaml").write_text(SMOKE.replace(SOURCE, '{factory: "slow_source:read"}', 1))
+    holder = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "--single-item", "ingest"],
+        cwd=project,
+        env=environment(project),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not (project / "reading").exists():
+            assert holder.poll() is None
+            time.sleep(0.1)
+        with pytest.raises(WorkspaceBusy, match=rf"ingest: another run .* \(process {holder.pid}\); wait for it"):
+            is_fresh("ingest", project)
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.wait()
+
+
+def test_a_stage_s_own_line_is_the_reason():
     from collections import deque
 
-    from flows.runtime import _busy_line, _reason
+    from flows.runtime import _reason
 
-    output = "ERROR: '/p/out' is busy, it is being blocked by:\n  (PID 4711): dvc repro"
-    assert "process 4711" in _busy_line("prune", output)
     assert _reason("prune", deque(["x", "downsize: prune: broken", "ERROR: failed"])) == "prune: broken"
 
 
