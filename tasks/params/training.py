@@ -32,6 +32,9 @@ class Train(Section):
     augment: Augment = Augment()
 
 
+ModuleName = Annotated[str, Field(min_length=1)]
+
+
 class Kd(Section):
     method: Literal["kd"]
     temperature: Positive = 4.0
@@ -60,7 +63,48 @@ class Dist(Section):
     weight: Positive = 2.0
 
 
-Loss = Annotated[Kd | KdStandardised | Dkd | Dist, Field(discriminator="method")]
+class Mse(Section):
+    method: Literal["mse"]
+    weight: Positive = 1.0
+
+
+class Fitnet(Section):
+    method: Literal["fitnet"]
+    student: ModuleName
+    teacher: ModuleName
+    weight: Positive = 100.0
+
+
+class At(Section):
+    method: Literal["at"]
+    student: ModuleName
+    teacher: ModuleName
+    weight: Positive = 1000.0
+
+
+class Sp(Section):
+    """The logits stand in where no module is named."""
+
+    method: Literal["sp"]
+    student: ModuleName | None = None
+    teacher: ModuleName | None = None
+    weight: Positive = 3000.0
+
+
+class Rkd(Section):
+    """The logits stand in where no module is named."""
+
+    method: Literal["rkd"]
+    student: ModuleName | None = None
+    teacher: ModuleName | None = None
+    distance: NonNegative = 25.0
+    angle: NonNegative = 50.0
+    weight: Positive = 1.0
+
+
+LogitLoss = Kd | KdStandardised | Dkd | Dist | Mse
+FeatureLoss = Fitnet | At | Sp | Rkd
+Loss = Annotated[LogitLoss | FeatureLoss, Field(discriminator="method")]
 Losses = Annotated[tuple[Loss, ...], Field(strict=False, min_length=1)]
 
 

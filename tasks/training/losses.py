@@ -1,6 +1,7 @@
-"""Losses towards a teacher: student logits, teacher logits and targets in, one number out.
+"""Losses towards a teacher's logits: student logits, teacher logits and targets in, one number out.
 
-Shapes throughout: logits (batch, classes), targets (batch,) class indices.
+Shapes throughout: logits (batch, classes), targets (batch,) class indices or (batch, classes) probabilities.
+Where the logits are equal each loss is zero, and so is its gradient. LOSSES lists those on features too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tasks.params import Loss
+from tasks.training.features import FEATURE_LOSSES
 
 
 class DistillationLoss(Protocol):
-    """One entry of LOSSES."""
+    """One entry of LOGIT_LOSSES; its knobs are keyword-only and have defaults."""
 
     def __call__(self, student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         """Scalar, mean over the batch."""
@@ -57,8 +59,11 @@ def dkd(
 ) -> Tensor:
     """kd cut into the part on the target class (weight alpha) and the part among the others (weight beta).
 
+    Where targets are probabilities, the likeliest class is the target.
+
     Zhao et al. 2022, arXiv:2203.08679.
     """
+    targets = targets.argmax(1) if targets.ndim == 2 else targets
     target = F.one_hot(targets, student.shape[1]).bool()
     log_student, log_teacher = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
     binary_student, binary_teacher = (_target_or_not(logits, target) for logits in (log_student, log_teacher))
@@ -82,12 +87,22 @@ def dist(
 ) -> Tensor:
     """One minus the correlation with the teacher's probabilities, within each sample and within each class.
 
+    A lone sample varies within no class and leaves the first part only.
+
     Huang et al. 2022, arXiv:2205.10536.
     """
     p_student, p_teacher = (F.softmax(logits / temperature, 1) for logits in (student, teacher))
     between = 1 - _correlation(p_student, p_teacher).mean()
-    within = 1 - _correlation(p_student.T, p_teacher.T).mean()
+    within = 1 - _correlation(p_student.T, p_teacher.T).mean() if len(student) > 1 else 0.0
     return (inter * between + intra * within) * temperature**2
+
+
+def mse(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared difference of the outputs, for regression and for matching logits.
+
+    Ba & Caruana 2014, arXiv:1312.6184, eq. 1.
+    """
+    return F.mse_loss(student, teacher)
 
 
 def objective(losses: Sequence[Loss], target_weight: float) -> DistillationLoss:
@@ -121,9 +136,11 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True), dim=1, eps=1e-8)
 
 
-LOSSES: Final[Mapping[str, Callable[..., Tensor]]] = {
+LOGIT_LOSSES: Final[Mapping[str, DistillationLoss]] = {
     "kd": kd,
     "kd_standardised": kd_standardised,
     "dkd": dkd,
     "dist": dist,
+    "mse": mse,
 }
+LOSSES: Final[Mapping[str, Callable[..., Tensor]]] = {**LOGIT_LOSSES, **FEATURE_LOSSES}

@@ -1,11 +1,9 @@
-from math import log
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from tasks.params import Dkd, Kd
-from tasks.training.losses import LOSSES, dist, dkd, kd, kd_standardised, objective
+from tasks.training.features import FEATURE_LOSSES
+from tasks.training.losses import LOGIT_LOSSES, LOSSES, dist, dkd, kd, kd_standardised, mse
 
 # METHODS.md, section 6: values computed by executing the reference implementations
 S = torch.tensor([[2.0, 1, 0, -1], [0, 3, -1, 1], [1, -2, 2, 0]])
@@ -39,47 +37,47 @@ def test_dkd_with_the_teachers_own_weights_is_kd():
     torch.testing.assert_close(torch.stack(rows).mean(), kd(S, T, Y))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
 def test_nothing_is_left_to_learn_where_the_student_equals_the_teacher(name):
     student = T.clone().requires_grad_()
-    value = LOSSES[name](student, T, Y)
+    value = LOGIT_LOSSES[name](student, T, Y)
     value.backward()
     assert abs(float(value.detach())) < 1e-6
     assert float(student.grad.abs().max()) < 1e-6
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
 def test_gradients_match_finite_differences(name):
     student = S.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda logits: LOSSES[name](logits, T.double(), Y), (student,))
+    assert torch.autograd.gradcheck(lambda logits: LOGIT_LOSSES[name](logits, T.double(), Y), (student,))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
 def test_any_loss_is_a_positive_number_and_leaves_its_arguments_alone(name):
     arguments = [S.clone(), T.clone(), Y.clone()]
-    value = LOSSES[name](*arguments)
+    value = LOGIT_LOSSES[name](*arguments)
     assert value.shape == () and float(value) > 1e-3
     assert all(torch.equal(now, before) for now, before in zip(arguments, (S, T, Y), strict=True))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
 def test_following_the_gradient_leads_to_the_teacher(name):
     student = S.double().requires_grad_()
-    before = float(LOSSES[name](student, T.double(), Y).detach())
+    before = float(LOGIT_LOSSES[name](student, T.double(), Y).detach())
     optimizer = torch.optim.Adam([student], lr=0.05)
     for _ in range(200):
         optimizer.zero_grad()
-        value = LOSSES[name](student, T.double(), Y)
+        value = LOGIT_LOSSES[name](student, T.double(), Y)
         value.backward()
         optimizer.step()
     assert float(value.detach()) < 0.02 * before
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
 @pytest.mark.parametrize("scale", [0.0, 1e4])
 def test_constant_and_huge_logits_have_finite_gradients(name, scale):
     student = (scale * S).requires_grad_()
-    LOSSES[name](student, T * 10, Y).backward()
+    LOGIT_LOSSES[name](student, T * 10, Y).backward()
     assert student.grad.isfinite().all()
 
 
@@ -94,12 +92,28 @@ def test_standardised_kd_ignores_the_students_scale_and_offset():
     assert abs(float(kd(3 * S + 5, T, Y)) - float(kd(S, T, Y))) > 0.1
 
 
-def test_objective_adds_up_the_weighted_losses_and_the_cross_entropy():
-    total = objective([Kd(method="kd", temperature=1.0, weight=0.9), Dkd(method="dkd", weight=2.0)], 0.1)
-    expected = 0.1 * float(F.cross_entropy(S, Y)) + 0.9 * 0.117963 + 2 * 1.975578
-    assert float(total(S, T, Y)) == pytest.approx(expected, abs=1e-5)
+def test_mse_by_hand():
+    assert float(mse(torch.tensor([[1.0], [2.0]]), torch.tensor([[4.0], [1.0]]), Y)) == 5
 
 
-def test_objective_without_teacher_weight_is_the_cross_entropy_of_the_targets():
-    uniform = torch.zeros(3, 4)
-    assert float(objective([Kd(method="kd")], 1.0)(uniform, uniform, Y)) == pytest.approx(log(4))
+def test_dkd_takes_the_likeliest_class_of_mixed_targets():
+    mixed = 0.7 * F.one_hot(Y, 4) + 0.3 * F.one_hot(torch.tensor([3, 3, 3]), 4)
+    assert torch.equal(dkd(S, T, mixed), dkd(S, T, Y))
+
+
+@pytest.mark.parametrize("name", LOGIT_LOSSES)
+def test_a_lone_sample_is_compared_too_and_its_own_equal_has_nothing_to_learn(name):
+    student = S[:1].clone().requires_grad_()
+    value = LOGIT_LOSSES[name](student, T[:1], Y[:1])
+    value.backward()
+    assert float(value.detach()) > 1e-3 and float(student.grad.abs().max()) > 1e-3
+    assert abs(float(LOGIT_LOSSES[name](T[:1], T[:1], Y[:1]))) < 1e-6
+
+
+def test_dist_of_a_lone_sample_is_the_part_within_samples():
+    one = S[:1], T[:1], Y[:1]
+    torch.testing.assert_close(dist(*one), dist(*one, intra=0))
+
+
+def test_one_table_lists_losses_on_logits_and_on_features():
+    assert dict(LOSSES) == {**LOGIT_LOSSES, **FEATURE_LOSSES}
