@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from tasks import params
 
 UNIONS: Final[dict[str, Any]] = {
+    "student": params.PrunedTeacher | params.Slim,
     "coreset": params.Coreset,
     "loss": params.Loss,
     "criterion": params.Criterion,
@@ -15,7 +16,12 @@ UNIONS: Final[dict[str, Any]] = {
     "schedule": params.Schedule,
     "calibration": params.Quantize.model_fields["calibration"].annotation,
 }
-MODELS: Final = ("tasks.models.cnn:CNN", "tasks.models.mlp:MLP", "tasks.models.resnet:ResNet")
+MODELS: Final = (
+    "tasks.models.cnn:CNN",
+    "tasks.models.depthwise:DepthwiseCNN",
+    "tasks.models.mlp:MLP",
+    "tasks.models.resnet:ResNet",
+)
 FAMILIES: Final = ("source", "model", *UNIONS, "scheme", "export")
 
 

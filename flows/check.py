@@ -9,7 +9,7 @@ from typing import Final
 from ruamel.yaml import YAML
 
 from flows.workspace import location
-from tasks.params import Factory, Params, load_params
+from tasks.params import Factory, Params, Slim, load_params
 from tasks.plugins import resolve
 
 MIN_FREE_BYTES: Final = 500_000_000
@@ -53,7 +53,8 @@ def _factories(recipe: Params) -> dict[str, Factory]:
     return {
         "ingest.source": recipe.ingest.source,
         "teacher.model": recipe.teacher.model,
-        "distill.model": recipe.distill.model,
+        **({"distill.assistant.model": assistant.model} if (assistant := recipe.distill.assistant) else {}),
+        **({"distill.model": recipe.distill.model} if isinstance(recipe.distill.model, Factory) else {}),
     }
 
 
@@ -72,6 +73,7 @@ def _check_models(folder: Path, recipe: Params) -> str:
 
     from tasks.checkpoint import build, fit_weights_, read_weights
     from tasks.data.dataset import load_dataset
+    from tasks.distill.students import slimmed
 
     path = folder / "artifacts" / "data"
     source = recipe.ingest.source.model_dump(mode="json")
@@ -81,7 +83,12 @@ def _check_models(folder: Path, recipe: Params) -> str:
     teacher = build(recipe.teacher.model, card, moments, recipe.seed, "teacher.model")
     if recipe.teacher.checkpoint:
         fit_weights_(teacher.model, read_weights(folder / recipe.teacher.checkpoint), "teacher.checkpoint")
-    build(recipe.distill.model, card, moments, recipe.seed, "distill.model")
+    if assistant := recipe.distill.assistant:
+        build(assistant.model, card, moments, recipe.seed, "distill.assistant.model")
+    if isinstance(student := recipe.distill.model, Slim):
+        student = slimmed(recipe.teacher.model, student)
+    if isinstance(student, Factory):
+        build(student, card, moments, recipe.seed, "distill.model")
     return f"models: take {card.input_shape}, give {len(card.classes)} logits"
 
 

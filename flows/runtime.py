@@ -26,6 +26,16 @@ BUSY: Final = "is busy, it is being blocked by"
 DEADLINE_S: Final = 6 * 3600
 GRACE_S: Final = 10
 LINES_KEPT: Final = 25
+# what DVC tells a person after every stage, and a log ten times over
+HINTS: Final = {
+    "Generating lock file 'dvc.lock'",
+    "Updating lock file 'dvc.lock'",
+    "To track the changes with git, run:",
+    "git add dvc.lock",
+    "To enable auto staging, run:",
+    "dvc config core.autostage true",
+    "Use `dvc push` to send your updates to remote storage.",
+}
 RETRY_DELAYS_S: Final = (2.0, 10.0, 30.0)
 
 
@@ -86,7 +96,7 @@ def run_child(command: list[str], name: str, root: Path, log: Log, deadline_s: f
     try:
         assert process.stdout
         for line in process.stdout:
-            if text := line.rstrip():
+            if (text := line.rstrip()) and text.lstrip() not in HINTS:
                 tail.append(text)
                 log.info("%s", text)
         code = process.wait()

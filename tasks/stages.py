@@ -11,13 +11,14 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from tasks.adapters.tracking import stage_run
+from tasks.adapters.tracking import StageRun, stage_run
 from tasks.files import Files
 from tasks.params import load_params
 
@@ -104,6 +105,7 @@ STAGES: Final[Mapping[str, Stage]] = {
 }
 
 
+TRAINING: Final = ("teacher", "distill", "prune")  # several processes may share these; the first runs any other alone
 # what is free when a write has just failed for want of space
 FULL_BYTES: Final = 64_000
 
@@ -117,7 +119,7 @@ def run_stage(name: str, root: Path = Path()) -> dict[str, float]:
     """Run one stage in the project at `root` and return its numbers.
 
     Outputs appear whole or not at all: the stage writes below artifacts/.partial, and only a finished stage is
-    moved into place.
+    moved into place. Of several processes that torchrun started, the first alone leaves anything behind.
 
     Raises:
         ValueError: no such stage, or params.yaml is wrong.
@@ -133,24 +135,56 @@ def run_stage(name: str, root: Path = Path()) -> dict[str, float]:
     module, _, attribute = stage.function.partition(":")
     function = getattr(import_module(module), attribute)
     sections = [params.section(section) for section in stage.params]
+    rank = _rank()
+    if rank:
+        logging.getLogger("tasks").setLevel(logging.WARNING)
+        if name not in TRAINING:
+            return {}
     log.info("%s: started", name)
     start = time.perf_counter()
-    with _partial(root, name) as partial, stage_run(name, params, root) as run:
+    recorded = nullcontext(StageRun()) if rank else stage_run(name, params, root)
+    with _together(), _partial(root, f"{name}.{rank}" if rank else name) as partial, recorded as run:
         writes = {key: partial / key / Path(path).name for key, path in stage.writes.items()}
         for path in writes.values():
             path.parent.mkdir(parents=True)
         beside = {key: root / path for key, path in stage.beside.items()}
         run.beside = tuple(beside.values())
-        metrics: dict[str, float] = function(*sections, Files(reads, {**writes, **beside}))
+        scratch = root / "artifacts" / ".scratch"
+        metrics: dict[str, float] = function(*sections, Files(reads, {**writes, **beside}, scratch))
+        if rank:
+            return metrics
         finals = {key: root / path for key, path in stage.writes.items()}
         for key, path in writes.items():
             _replace(path, finals[key])
         if stage.writes:
             _write_json(root / metrics_path(name), metrics)
         run.finish(metrics, tuple(finals.values()))
+    shutil.rmtree(scratch / "trainings" / name, ignore_errors=True)
     shown = ", ".join(f"{key} {value:,.6g}" for key, value in metrics.items())
     log.info("%s: %s, %.1f s", name, shown or "done", time.perf_counter() - start)
     return metrics
+
+
+def _rank() -> int:
+    """This process's number among those that torchrun started; 0 alone."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """None of several processes leaves before all are done, but at a failure."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield
+        return
+    from torch import distributed
+
+    try:
+        yield
+        if distributed.is_initialized():
+            distributed.barrier()
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 class _partial:

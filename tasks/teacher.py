@@ -13,6 +13,7 @@ from tasks.measure.size import macs, parameters
 from tasks.params import Teacher
 from tasks.training.curves import write_curves
 from tasks.training.loop import fit_
+from tasks.training.scratch import scratch_of
 
 
 def teacher(params: Teacher, seed: int, files: Files) -> dict[str, float]:
@@ -23,7 +24,8 @@ def teacher(params: Teacher, seed: int, files: Files) -> dict[str, float]:
     if params.checkpoint:
         state = checkpoint.read_weights(Path(params.checkpoint))
         checkpoint.fit_weights_(model.model, state, f"teacher.checkpoint {params.checkpoint}")
-    history = fit_(model, data.train, data.validation, params.train, seed=seed, series="teacher")
+    scratch = scratch_of(files.scratch, "teacher", data.card.sha256)
+    history = fit_(model, data.train, data.validation, params.train, seed=seed, series="teacher", scratch=scratch)
     checkpoint.save(model, data.card, folder, parent=None)
     write_curves(history, folder / "training.csv")
     export(model, data.card, data.validation, folder, "teacher.model")

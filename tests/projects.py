@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,11 @@ def run(folder: Path, *command: str, check: bool = True) -> subprocess.Completed
 def downsize(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """The command line."""
     return run(folder, sys.executable, "-m", "flows.cli", *arguments, check=check)
+
+
+def free_port() -> int:
+    """A port on loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,10 +1,12 @@
 """Data small enough to train on in a tenth of a second, and a project's files around it."""
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tasks.data.batches import Samples
-from tasks.data.dataset import Card
+from tasks.data.dataset import Card, save_dataset
+from tasks.models.mlp import MLP
 
 CLASSES = ("a", "b", "c")
 
@@ -26,6 +28,30 @@ def pictures(count=24, size=8, classes=3, seed=0):
 def card(shape, classes=CLASSES):
     kind = "image" if len(shape) == 3 else "tabular"
     return Card(name="toy", kind=kind, samples=0, input_shape=tuple(shape), classes=classes)
+
+
+def network(seed=0, hidden=8):
+    """A perceptron for blobs."""
+    torch.manual_seed(seed)
+    return MLP((4,), 3, hidden=(hidden,))
+
+
+def weights(model):
+    """All of its state as bytes."""
+    return [(name, tensor.numpy().tobytes()) for name, tensor in model.state_dict().items()]
+
+
+def save_splits(folder, samples):
+    """The files of ingest, split and coreset in `folder`, a fifth each for validation and test; what a stage reads."""
+    y = samples.y
+    table = pd.DataFrame({"id": np.arange(len(y)), "label": [CLASSES[label] for label in y]})
+    save_dataset(folder / "data", samples.x, y, table, card(samples.shape))
+    place = np.arange(len(y)) // 3 % 5  # blobs take their classes in turn
+    parts = {"train": np.flatnonzero(place > 1), "validation": np.flatnonzero(place == 1)}
+    np.savez(folder / "split.npz", test=np.flatnonzero(place == 0), **parts)
+    (folder / "coreset").mkdir()
+    np.savez(folder / "coreset" / "indices.npz", indices=parts["train"][::2])
+    return {"data": folder / "data", "split": folder / "split.npz", "coreset": folder / "coreset"}
 
 
 def stirred(model, seed=0):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.evaluate.paired import Drop
+from tasks.measure.paired import Drop
 from tasks.params import Budget
 
 Verdict = Literal["pass", "fail", "inconclusive"]

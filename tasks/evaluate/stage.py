@@ -16,9 +16,9 @@ from tasks.data.splits import Splits, load_splits
 from tasks.evaluate import gate
 from tasks.evaluate.environment import environment
 from tasks.evaluate.figures import Quality, quality
-from tasks.evaluate.paired import Drop, paired_drop
 from tasks.evaluate.variants import PARENTS, Cost, answers, costs
 from tasks.files import Files
+from tasks.measure.paired import Drop, paired_drop
 from tasks.params import Budget, Evaluate
 from tasks.report.html import render_report
 from tasks.report.plots import write_plots
@@ -158,6 +158,7 @@ def _details(
         "predictions": {"actual": targets.tolist(), "predicted": predicted[FINAL].tolist()},
         "histories": {name: read_curves(files.reads[name] / "training.csv") for name in trained},
         "sensitivity": _read_scan(files.reads["pruned"] / "sensitivity.csv"),
+        "distillation": json.loads((files.reads["student"] / "comparison.json").read_text(encoding="utf-8")),
         "coreset": json.loads((files.reads["coreset"] / "report.json").read_text(encoding="utf-8")),
     }
 

@@ -30,6 +30,15 @@ def accuracy(model: nn.Module, samples: Samples, precision: str = "float32") -> 
     return float((logits(model, samples, precision).argmax(1) == targets).float().mean())
 
 
+def score(model: nn.Module, samples: Samples, precision: str = "float32") -> float:
+    """Accuracy where the targets are classes; where they are numbers, the share of their variance explained (R^2)."""
+    targets = samples.targets(slice(None))
+    if not targets.is_floating_point():
+        return accuracy(model, samples, precision)
+    answers = logits(model, samples, precision)[:, 0]
+    return 1 - float((answers - targets).square().sum() / (targets - targets.mean()).square().sum().clamp_min(1e-12))
+
+
 def loss_and_accuracy(model: nn.Module, samples: Samples) -> tuple[float, float]:
     """Mean cross-entropy and share of right answers."""
     answers, targets = logits(model, samples), samples.targets(slice(None))

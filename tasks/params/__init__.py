@@ -5,18 +5,23 @@ Every default of the project lives here. Imports nothing heavy, so that `downsiz
 
 from tasks.params.coreset import Coreset, Herding, KCenter, Proxy, RandomSelection
 from tasks.params.data import Expectation, Ingest, Range, Split, Validate
+from tasks.params.distill import Assistant, Distill
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import ChannelPruning, Criterion, Prune, Schedule, UnstructuredPruning
 from tasks.params.quantize import Calibration, Entropy, Mse, Percentile, Quantize
 from tasks.params.recipe import Params, load_params
 from tasks.params.section import Factory, Section
-from tasks.params.training import Augment, Distill, Dkd, Kd, Loss, Teacher, Train
+from tasks.params.students import PrunedTeacher, Slim, Student
+from tasks.params.training import Answers, Augment, Clean, Dkd, FeatureLoss, Kd, Live, Loss, Teacher, Train, Views
 
 __all__ = [
+    "Answers",
+    "Assistant",
     "Augment",
     "Budget",
     "Calibration",
     "ChannelPruning",
+    "Clean",
     "Coreset",
     "Criterion",
     "Distill",
@@ -25,27 +30,33 @@ __all__ = [
     "Evaluate",
     "Expectation",
     "Factory",
+    "FeatureLoss",
     "Herding",
     "Ingest",
     "KCenter",
     "Kd",
+    "Live",
     "Loss",
     "Mse",
     "Params",
     "Percentile",
     "Proxy",
     "Prune",
+    "PrunedTeacher",
     "Quantize",
     "RandomSelection",
     "Range",
     "Register",
     "Schedule",
     "Section",
+    "Slim",
     "Split",
+    "Student",
     "Teacher",
     "Tracking",
     "Train",
     "UnstructuredPruning",
     "Validate",
+    "Views",
     "load_params",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.params.section import Count, NonNegative, Section, Share
-from tasks.params.training import Kd, Losses, Train
+from tasks.params.training import Answers, Clean, Kd, Losses, Train
 
 
 class L1(Section):
@@ -62,6 +62,7 @@ class Recovery(Section):
 
     losses: Losses = (Kd(method="kd"),)
     target_weight: NonNegative = 0.1
+    answers: Answers = Clean(mode="clean")
     step: Train = Train(epochs=1, lr=0.002)
     final: Train = Train(epochs=5, lr=0.005)
 

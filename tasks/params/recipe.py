@@ -11,11 +11,12 @@ from ruamel.yaml.error import YAMLError
 
 from tasks.params.coreset import Coreset
 from tasks.params.data import Ingest, Split, Validate
+from tasks.params.distill import Distill
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import Prune
 from tasks.params.quantize import Quantize
 from tasks.params.section import Section
-from tasks.params.training import Distill, Teacher
+from tasks.params.training import Teacher
 
 
 class Params(Section):
@@ -45,6 +46,10 @@ class Params(Section):
 _ATTRIBUTE: Final = {"validate": "validate_", "register": "register_"}
 
 
+# parts of pydantic's path that stand in no params file
+UNSAID: Final = ("function-after", "function-before", "listed", "auto")
+
+
 def load_params(path: Path) -> Params:
     """Read and check a params file.
 
@@ -69,7 +74,7 @@ def load_params(path: Path) -> Params:
 def _explain(item: object) -> str:
     """One pydantic error as `field is value: what would do`."""
     assert isinstance(item, dict)
-    field = ".".join(str(part) for part in item["loc"] if part not in ("function-after", "function-before"))
+    field = ".".join(str(part) for part in item["loc"] if part not in UNSAID)
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         return f"unknown key {field}"

@@ -10,25 +10,38 @@ from tasks.params.section import Count, Factory, NonNegative, Positive, Section,
 
 
 class Augment(Section):
-    """Image augmentation, drawn anew for every sample and epoch; sizes in pixels."""
+    """Image augmentation, drawn anew for every sample and epoch; sizes in pixels.
+
+    mixup, cutmix: parameter of the Beta distribution by which pairs are mixed; 0 is off, 1 is uniform.
+    """
 
     shift: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
     cutout: Annotated[int, Field(ge=0)] = 0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
 
 
 class Train(Section):
-    """One training: linear warm-up to `lr` over `warmup` of the steps, then linear to zero."""
+    """One training: linear warm-up to `lr` over `warmup` of the steps, then down to zero by the schedule.
+
+    patience: stop after so many epochs without a better validation accuracy, and keep the best; None trains to the end.
+    """
 
     epochs: Annotated[int, Field(ge=0)] = 10
     batch_size: Count = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 0.01
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     weight_decay: NonNegative = 0.0005
+    clip_norm: Positive | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    balance: bool = False
     ema: Share | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    patience: Count | None = None
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    compile: bool = False
     augment: Augment = Augment()
 
 
@@ -68,6 +81,13 @@ class Mse(Section):
     weight: Positive = 1.0
 
 
+class Mutual(Section):
+    """Not a teacher but a peer: a second student, trained along and discarded after."""
+
+    method: Literal["mutual"]
+    weight: Positive = 1.0
+
+
 class Fitnet(Section):
     method: Literal["fitnet"]
     student: ModuleName
@@ -102,20 +122,36 @@ class Rkd(Section):
     weight: Positive = 1.0
 
 
-LogitLoss = Kd | KdStandardised | Dkd | Dist | Mse
+LogitLoss = Kd | KdStandardised | Dkd | Dist | Mse | Mutual
 FeatureLoss = Fitnet | At | Sp | Rkd
 Loss = Annotated[LogitLoss | FeatureLoss, Field(discriminator="method")]
+Auto = Literal["auto"]
 Losses = Annotated[tuple[Loss, ...], Field(strict=False, min_length=1)]
+
+
+class Clean(Section):
+    """The teacher answers once per sample, without augmentation; kept on disk."""
+
+    mode: Literal["clean"]
+
+
+class Views(Section):
+    """The teacher answers once per sample and augmented view, `count` of them; the student sees the same; on disk."""
+
+    mode: Literal["views"]
+    count: Count = 4
+
+
+class Live(Section):
+    """The teacher answers to the very batch that the student sees, every time; nothing is kept."""
+
+    mode: Literal["live"]
+
+
+Answers = Annotated[Clean | Views | Live, Field(discriminator="mode")]
 
 
 class Teacher(Section):
     model: Factory
     checkpoint: str | None = None
-    train: Train = Train()
-
-
-class Distill(Section):
-    model: Factory
-    losses: Losses = (Kd(method="kd"),)
-    target_weight: NonNegative = 0.1
     train: Train = Train()

@@ -38,7 +38,7 @@ def allocate(
         raise ValueError(
             f"prune.target is {target}; the largest ratios scanned leave {cost(most):.3f}; raise it or scan higher"
         )
-    for _ in range(20):
+    for _ in range(60):  # fine enough to tell layers apart whose pruning costs nothing
         middle = (low + high) / 2
         low, high = (low, middle) if cost(_ratios(curves, middle)) <= target else (middle, high)
     return _ratios(curves, high)

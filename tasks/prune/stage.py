@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
-from pathlib import Path
-
 from torch import nn
 
 from tasks import checkpoint
 from tasks.data.splits import load_splits
 from tasks.export.onnx import export
 from tasks.files import Files
-from tasks.measure.accuracy import accuracy, logits, loss_and_accuracy
+from tasks.measure.accuracy import accuracy, loss_and_accuracy
 from tasks.measure.size import macs, nonzero, parameters
 from tasks.params import ChannelPruning, Prune
 from tasks.prune import structured, unstructured
 from tasks.prune.allocation import Sensitivity
 from tasks.prune.schedules import SCHEDULES
-from tasks.training.curves import write_curves
-from tasks.training.loop import Epoch, fit_
-from tasks.training.losses import objective
+from tasks.training.curves import write_curves, write_rows
+from tasks.training.loop import fit_
+from tasks.training.objective import Objective
+from tasks.training.scratch import scratch_of
+from tasks.training.state import Epoch, Lesson
+from tasks.training.teachers import ask
 
 
 def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
@@ -31,9 +29,9 @@ def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
     teacher = checkpoint.load(files.reads["teacher"], data.card)
     model = checkpoint.load(files.reads["student"], data.card)
     dense = {"macs": macs(model, shape), "parameters": parameters(model), "accuracy": accuracy(model, data.validation)}
-    samples = replace(data.coreset, teacher_logits=logits(teacher, data.coreset))
+    scratch = scratch_of(files.scratch, "prune", data.card.sha256)
     subset = data.validation.first(params.sensitivity.samples, seed)
-    loss = objective(params.recovery.losses, params.recovery.target_weight)
+    objective = Objective(params.recovery.losses, params.recovery.target_weight)
 
     def score(candidate: nn.Module) -> tuple[float, float]:
         return loss_and_accuracy(candidate, subset)
@@ -50,13 +48,22 @@ def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
     history: list[Epoch] = []
     for step, keep in enumerate(steps, 1):
         train = params.recovery.final if step == len(shares) else params.recovery.step
+        answers = ask([teacher], data.coreset, params.recovery.answers, objective, train, seed=seed, scratch=scratch)
         history += fit_(
-            model, samples, data.validation, train, seed=seed, series=f"recovery_{step}", loss=loss, keep=keep
+            model,
+            data.coreset,
+            data.validation,
+            train,
+            seed=seed,
+            series=f"recovery_{step}",
+            lesson=Lesson(objective, answers),
+            keep=keep,
+            scratch=scratch,
         )
     folder = files.writes["pruned"]
     checkpoint.save(model, data.card, folder, parent="student")
     write_curves(history, folder / "training.csv")
-    _write_scan(points, folder / "sensitivity.csv")
+    write_rows(points, Sensitivity, folder / "sensitivity.csv")
     export(model, data.card, data.validation, folder, "distill.model")
     return {
         "accuracy": accuracy(model, data.validation),
@@ -67,10 +74,3 @@ def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
         "parameters_share": parameters(model) / dense["parameters"],
         "sparsity": 1 - nonzero(model) / parameters(model),
     }
-
-
-def _write_scan(points: Sequence[Sensitivity], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Sensitivity)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(point) for point in points)

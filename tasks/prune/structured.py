@@ -21,7 +21,7 @@ def scan(model: nn.Module, params: ChannelPruning, input_shape: Sequence[int], s
     for group in groups(model, input_shape, CRITERIA[params.criterion.method]):
         for ratio in params.sensitivity.ratios:
             candidate = deepcopy(model)
-            kept = _kept(group.channels, ratio, params.round_to)
+            kept = kept_channels(group.channels, ratio, params.round_to)
             remove_(candidate, input_shape, {group.name: weakest(group, kept)})
             points.append(Sensitivity(group.name, ratio, *score(candidate)))
     return points
@@ -50,7 +50,7 @@ def shrink_(
 
     def cut_(smaller: nn.Module, ratios: Mapping[str, float], share: float) -> None:
         found = groups(smaller, input_shape, CRITERIA[params.criterion.method])
-        kept = {name: _kept(full[name], share * ratio, params.round_to) for name, ratio in ratios.items()}
+        kept = {name: kept_channels(full[name], share * ratio, params.round_to) for name, ratio in ratios.items()}
         remove_(smaller, input_shape, {group.name: weakest(group, kept[group.name]) for group in found})
 
     ratios = allocate(points, baseline, left, params.target.macs)
@@ -65,7 +65,7 @@ def weakest(group: Group, kept: int) -> list[int]:
     return sorted(int(channel) for channel in order[: max(0, group.channels - kept)])
 
 
-def _kept(channels: int, ratio: float, round_to: int) -> int:
+def kept_channels(channels: int, ratio: float, round_to: int) -> int:
     """How many of `channels` stay at a pruning ratio, a multiple of round_to where there are that many."""
     unit = min(round_to, channels)
     return min(channels, max(unit, round(channels * (1 - ratio) / unit) * unit))

@@ -11,6 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from tasks.report import wording
 from tasks.report.charts import Candidate, Chart, Curve, lines, recall_by_class, trade_off
+from tasks.report.distillation import distillation
 from tasks.report.matrix import Matrix, difference, matrix
 from tasks.report.variants import SERIES, chosen, consecutive
 from tasks.report.wording import byte_size, check_figure, check_name, percent, points, short, significant, times
@@ -50,7 +51,7 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         matrices=matrices,
         recall=recall,
         shown_classes=MOST_CLASSES if len(details.get("classes") or ()) > MOST_CLASSES else None,
-        distillation=_distillation(summary),
+        distillation=distillation(summary, details.get("distillation") or {}),
         training=_training(details.get("histories") or {}, series),
         sensitivity=_sensitivity(details.get("sensitivity") or ()),
         data_name=(summary.get("data") or {}).get("name"),
@@ -160,22 +161,6 @@ def _errors(
     )
     ends = ((roles[0], series[roles[0]]), (roles[1], series[roles[1]]))
     return [*matrices, difference(labels, *confusions)], recall_by_class(labels, before, after, ends)
-
-
-def _distillation(summary: Mapping[str, Any]) -> dict[str, str] | None:
-    """What the teacher's answers brought over training on the labels alone: the answer and its figures."""
-    by_name = {variant["name"]: variant for variant in summary["variants"]}
-    if not {"student", "student_alone"} <= by_name.keys():
-        return None
-    taught, alone = by_name["student"]["accuracy"], by_name["student_alone"]["accuracy"]
-    gain, resolved = taught - alone, summary.get("smallest_detectable_drop") or 0.0
-    figures = f"The student reaches {percent(taught)} with the teacher and {percent(alone)} on the labels alone."
-    if abs(gain) <= resolved:
-        return {
-            "answer": f"Too close to call: {points(gain, signed=True)} pp",
-            "figures": f"{figures} This test set cannot show less than {points(resolved)} pp.",
-        }
-    return {"answer": f"{'Yes' if gain > 0 else 'No'}: {points(gain, signed=True)} pp", "figures": figures}
 
 
 def _training(histories: Mapping[str, Sequence[Mapping[str, Any]]], series: Mapping[str, int]) -> list[Chart]:

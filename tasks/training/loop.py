@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from tasks.data.batches import Samples, augmented, shuffled, steps_per_epoch
+from tasks.data.augment import draw, generator_of, mixed
+from tasks.data.batches import Indices, Samples, balanced, shuffled, steps_per_epoch
 from tasks.device import autocast, device, moved
-from tasks.measure.accuracy import accuracy
+from tasks.measure.accuracy import score
 from tasks.params import Train
-from tasks.training.losses import DistillationLoss
+from tasks.training.distributed import agreed, average_, average_buffers_, average_gradients_, join, part_of_batch
+from tasks.training.objective import target_loss
+from tasks.training.optimizer import learning_rate
+from tasks.training.precision import faster_precision
+from tasks.training.scratch import Scratch
+from tasks.training.state import Epoch, Lesson, State, kept, restore_, start, student_taps, training_key
 
 log = logging.getLogger(__name__)
 
 # averaging every step would cost as much as the step itself on a small model
 EMA_EVERY = 5
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to: mean training loss, its learning rate at the end, accuracy on the validation split."""
-
-    series: str
-    epoch: int
-    loss: float
-    lr: float
-    validation_accuracy: float
 
 
 def fit_(
@@ -43,123 +41,176 @@ def fit_(
     *,
     seed: int,
     series: str,
-    loss: DistillationLoss | None = None,
+    lesson: Lesson | None = None,
     keep: Mapping[str, Tensor] | None = None,
+    scratch: Scratch | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and leave it in eval mode on the CPU.
 
-    loss: towards samples.teacher_logits; None trains on the targets alone with train.label_smoothing.
+    lesson: towards a teacher; None trains on the targets alone with train.label_smoothing.
     keep: masks by parameter name, True where a weight is kept; the others stay zero.
     series: names this training in logs and curves.
+    scratch: where it is kept after each epoch, and taken up again.
 
     Raises:
-        ValueError: the loss is no longer finite.
+        ValueError: the loss is no longer finite, or the memory does not suffice.
     """
     if not len(samples):
         raise ValueError(f"{series}: no training samples")
-    target = device()
-    # torch's stubs do not know that a module can change its layout
-    model.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    total = train.epochs * steps_per_epoch(samples, train.batch_size)
-    optimizer = _optimizer(model, train)
-    average = _Average(model, train.ema) if train.ema else None
-    generator = torch.Generator().manual_seed(seed)
-    history: list[Epoch] = []
-    step = 0
+    join()
+    samples = balanced(samples) if train.balance else samples
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout draws from the global generator
-        for epoch in range(1, train.epochs + 1):
-            model.train()
-            losses = []
-            for positions in _progress(samples, train, generator, f"{series} {epoch}/{train.epochs}"):
-                for group in optimizer.param_groups:
-                    group["lr"] = _learning_rate(step, total, train)
-                inputs = augmented(samples.inputs(positions), train.augment, generator)
-                with autocast(train.precision, target):
-                    logits = model(moved(inputs, target))
-                value = _loss(logits.float(), samples, positions, loss, train.label_smoothing)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                _apply_(model, keep)
-                step += 1
-                if average and step % EMA_EVERY == 0:
-                    average.update()
-                losses.append(value.detach())
-            history.append(_epoch(model, average, validation, train, series, epoch, losses, optimizer))
-    if average:
-        average.store_()
+        if train.precision == "auto":
+            with _memory(train, series):
+                precision = agreed(faster_precision(model, samples, train, scratch))
+            train = train.model_copy(update={"precision": precision})
+        key = training_key(model, samples, validation, train, seed, lesson, keep) if scratch else ""
+        state = start(model, samples, train, seed, lesson)
+        if scratch and (found := scratch.load(series, key)):
+            restore_(state, found)
+        run = _runner(model, train, series, lesson)
+        started, done = time.monotonic(), state.epoch
+        while not state.ended(train):
+            with _memory(train, series):
+                loss = _epoch_(state, run, samples, train, seed, series, keep)
+            _judge_(state, validation, train, loss, series)
+            _report(state, train, (time.monotonic() - started) / (state.epoch - done))
+            if scratch:
+                scratch.save(series, key, kept(state))
+    if state.best:
+        model.load_state_dict(state.best)
+    elif state.average and state.average.updates:
+        state.average.swap_()
     model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    return history
+    return state.history
 
 
-def _loss(
-    logits: Tensor, samples: Samples, positions: object, loss: DistillationLoss | None, label_smoothing: float
-) -> Tensor:
-    targets = samples.targets(positions).to(logits.device)  # type: ignore[arg-type]
-    if loss is None:
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-    if samples.teacher_logits is None:
-        raise ValueError("a distillation loss needs the teacher's logits")
-    return loss(logits, samples.teacher_logits[positions].to(logits.device), targets)  # type: ignore[index]
+def _runner(model: nn.Module, train: Train, series: str, lesson: Lesson | None) -> Any:
+    """The model, compiled where that is asked for and nobody looks inside."""
+    if train.compile and lesson and lesson.objective.student_taps:
+        log.warning("%s: not compiled, as a loss reads its module '%s'", series, lesson.objective.student_taps[0])
+        return model
+    return torch.compile(model) if train.compile else model
 
 
-def _epoch(
-    model: nn.Module,
-    average: _Average | None,
-    validation: Samples,
+@contextmanager
+def _memory(train: Train, series: str) -> Iterator[None]:
+    """Say what to lower where the memory does not suffice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # on the CPU, PyTorch has no exception of its own for it
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise ValueError(f"{series}: out of memory; lower train.batch_size, now {train.batch_size}") from error
+        raise
+
+
+def _epoch_(
+    state: State,
+    run: Any,
+    samples: Samples,
     train: Train,
+    seed: int,
     series: str,
-    epoch: int,
-    losses: list[Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> Epoch:
-    """Measure and log the epoch that just ended."""
-    mean = float(torch.stack(losses).mean())
-    lr = float(optimizer.param_groups[0]["lr"])
-    if mean != mean or mean in (float("inf"), float("-inf")):
-        raise ValueError(f"{series}: the loss is {mean} in epoch {epoch} (lr {lr:.3g}); lower train.lr, now {train.lr}")
-    if average:
-        average.swap_()
-    right = accuracy(model, validation, train.precision)
-    if average:
-        average.swap_()
-    done = Epoch(series, epoch, mean, lr, right)
+    keep: Mapping[str, Tensor] | None,
+) -> float:
+    """One pass over the samples; returns the mean loss."""
+    epoch, steps = state.epoch, steps_per_epoch(samples, train.batch_size)
+    generator = generator_of(seed, epoch)
+    torch.manual_seed(generator.initial_seed())  # dropout draws from the global generator
+    state.model.train()
+    losses = []
+    for step, (inputs, targets, positions) in enumerate(_batches(state, samples, train, generator, series)):
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(epoch * steps + step, train.epochs * steps, train)
+        value = _loss(state, run, inputs, targets, positions, train)
+        state.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        average_gradients_(state.optimizer)
+        if train.clip_norm:
+            nn.utils.clip_grad_norm_(state.model.parameters(), train.clip_norm)
+        state.optimizer.step()
+        _apply_(state.model, keep)
+        if state.average and ((epoch * steps + step + 1) % EMA_EVERY == 0 or steps * train.epochs < EMA_EVERY):
+            state.average.update()
+        losses.append(value.detach())
+    average_buffers_(state.model)
+    found = torch.stack(losses)
+    average_([found])
+    if not bool(found.isfinite().all()):
+        first = int((~found.isfinite()).nonzero()[0, 0])
+        raise ValueError(
+            f"{series}: the loss is {float(found[first])} in epoch {epoch + 1}, batch {first + 1} of {steps}; "
+            f"lower train.lr, now {train.lr:g}, or set train.clip_norm"
+        )
+    return float(found.mean())
+
+
+def _batches(
+    state: State, samples: Samples, train: Train, generator: torch.Generator, series: str
+) -> Iterator[tuple[Tensor, Tensor, Indices]]:
+    """(inputs, targets, positions) of one epoch, augmented, on the device."""
+    target = device()
+    view = state.lesson.teacher.view(state.epoch) if state.lesson else None
+    view = view or draw(len(samples), samples.shape, train.augment, generator)
+    mixes = train.augment.mixup or train.augment.cutmix
+    steps = steps_per_epoch(samples, train.batch_size)
+    title = f"{series} {state.epoch + 1}/{train.epochs}"
+    order = shuffled(samples, train.batch_size, generator)
+    for whole in tqdm(order, title, steps, leave=False, disable=not sys.stderr.isatty()):
+        positions = part_of_batch(whole)
+        inputs, targets = view.of(samples.inputs(positions), positions), samples.targets(positions)
+        if mixes:
+            soft = F.one_hot(targets, state.classes).float()
+            inputs, targets = mixed(inputs, soft, train.augment, generator)
+        yield moved(inputs, target), targets.to(target), positions
+
+
+def _loss(state: State, run: Any, inputs: Tensor, targets: Tensor, positions: Indices, train: Train) -> Tensor:
+    target = inputs.device
+    if state.lesson is None:
+        with autocast(train.precision, target):
+            logits = run(inputs)
+        return target_loss(logits.float(), targets, train.label_smoothing)
+    with student_taps(state.model, state.lesson) as taps:
+        with autocast(train.precision, target):
+            logits = run(inputs)
+        student = taps.outputs(logits)
+    loss: Tensor = state.lesson.objective(student, state.lesson.teacher(positions, inputs), targets)
+    return loss
+
+
+def _judge_(state: State, validation: Samples, train: Train, loss: float, series: str) -> None:
+    """Measure the epoch that just ended, and keep the weights if they are the best so far."""
+    if state.average and state.average.updates:
+        state.average.swap_()
+    right = score(state.model, validation, train.precision)
+    seen = [done.validation_accuracy for done in state.history]
+    if train.patience and right > max(seen, default=-inf):
+        state.best = {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
+    if state.average and state.average.updates:
+        state.average.swap_()
+    lr = float(state.optimizer.param_groups[0]["lr"])
+    state.history.append(Epoch(series, state.epoch + 1, loss, lr, right))
+
+
+def _report(state: State, train: Train, seconds: float) -> None:
+    """Log the epoch that just ended, for people and for MLflow."""
+    last = state.history[-1]
     log.info(
-        "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f",
-        *(series, epoch, train.epochs, mean, right),
-        extra={"metrics": {"loss": mean, "lr": lr, "validation_accuracy": right}, "step": epoch, "series": series},
+        "%s: epoch %d/%d, loss %.4f, validation accuracy %.4f, %s left",
+        *(last.series, last.epoch, train.epochs, last.loss, last.validation_accuracy),
+        _duration(seconds * (train.epochs - last.epoch)),
+        extra={
+            "metrics": {"loss": last.loss, "lr": last.lr, "validation_accuracy": last.validation_accuracy},
+            "step": last.epoch,
+            "series": last.series,
+        },
     )
-    return done
 
 
-def _optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
-    """Weight decay on weights only: not on biases, not on BatchNorm's scale and shift."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=train.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=train.lr)
-
-
-def _learning_rate(step: int, total: int, train: Train) -> float:
-    """Linear up over the first `warmup` of the steps, linear down to zero over the rest."""
-    peak = train.warmup * total
-    rising, falling = (step + 1) / peak if peak else 1.0, (total - step) / (total - peak)
-    return train.lr * min(rising, falling, 1.0)  # both exceed 1 on the step at the peak
-
-
-def _progress(samples: Samples, train: Train, generator: torch.Generator, title: str) -> tqdm[object]:
-    return tqdm(
-        shuffled(samples, train.batch_size, generator),
-        title,
-        steps_per_epoch(samples, train.batch_size),
-        leave=False,
-        disable=not sys.stderr.isatty(),
-    )
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _apply_(model: nn.Module, keep: Mapping[str, Tensor] | None) -> None:
@@ -168,29 +219,3 @@ def _apply_(model: nn.Module, keep: Mapping[str, Tensor] | None) -> None:
             for name, parameter in model.named_parameters():
                 if name in keep:
                     parameter.mul_(keep[name].to(parameter.device))
-
-
-class _Average:
-    """Exponential moving average of all floating-point state, BatchNorm's statistics included."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.live = [t for t in model.state_dict(keep_vars=True).values() if t.is_floating_point()]
-        self.mean = [t.detach().clone() for t in self.live]
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self) -> None:
-        for mean, live in zip(self.mean, self.live, strict=True):
-            mean.lerp_(live, 1 - self.decay)
-
-    @torch.no_grad()
-    def swap_(self) -> None:
-        for mean, live in zip(self.mean, self.live, strict=True):
-            held = live.detach().clone()
-            live.copy_(mean)
-            mean.copy_(held)
-
-    @torch.no_grad()
-    def store_(self) -> None:
-        for mean, live in zip(self.mean, self.live, strict=True):
-            live.copy_(mean)

@@ -6,15 +6,13 @@ Where the logits are equal each loss is zero, and so is its gradient. LOSSES lis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasks.params import Loss
 from tasks.training.features import FEATURE_LOSSES
 
 
@@ -105,19 +103,14 @@ def mse(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
     return F.mse_loss(student, teacher)
 
 
-def objective(losses: Sequence[Loss], target_weight: float) -> DistillationLoss:
-    """The weighted sum of `losses` and of the cross-entropy with the targets."""
-    terms = [
-        (loss.weight, partial(LOSSES[loss.method], **loss.model_dump(exclude={"method", "weight"}))) for loss in losses
-    ]
+def mutual(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+    """Both towards each other, and the peer (`teacher`) towards the targets; each takes the other's answer as given.
 
-    def total(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-        value = target_weight * F.cross_entropy(student, targets)
-        for weight, term in terms:
-            value = value + weight * term(student, teacher, targets)
-        return value
-
-    return total
+    Zhang et al. 2018, arXiv:1706.00384.
+    """
+    towards_peer = kd(student, teacher.detach(), targets, temperature=1.0)
+    towards_student = kd(teacher, student.detach(), targets, temperature=1.0)
+    return towards_peer + towards_student + F.cross_entropy(teacher, targets)
 
 
 def _standardise(logits: Tensor) -> Tensor:
@@ -143,4 +136,5 @@ LOGIT_LOSSES: Final[Mapping[str, DistillationLoss]] = {
     "dist": dist,
     "mse": mse,
 }
-LOSSES: Final[Mapping[str, Callable[..., Tensor]]] = {**LOGIT_LOSSES, **FEATURE_LOSSES}
+PEER_LOSSES: Final[Mapping[str, DistillationLoss]] = {"mutual": mutual}
+LOSSES: Final[Mapping[str, Callable[..., Tensor]]] = {**LOGIT_LOSSES, **PEER_LOSSES, **FEATURE_LOSSES}

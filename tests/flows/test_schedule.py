@@ -2,14 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 
 import pytest
-from projects import ROOT, environment
+from projects import ROOT, environment, free_port
 
 DEPLOY = """
 from prefect import get_client
@@ -25,12 +24,6 @@ with get_client(sync_client=True) as client:
             break
         time.sleep(1)
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -1,11 +1,19 @@
 """The whole chain on bundled data, through the flow, through DVC and by plain calls."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 
 import mlflow
+import numpy as np
+import onnxruntime
 import pytest
-from projects import downsize, make_project, run
+from projects import downsize, environment, free_port, make_project, run
 
 TIMED = ("latency", "throughput")
 
@@ -73,3 +81,43 @@ def test_mlflow_has_one_parent_with_a_child_per_stage(project):
     stages = [found.data.tags["stage"] for found in runs if "mlflow.parentRunId" in found.data.tags]
     assert len(parents) == 1
     assert sorted(stages) == sorted(set(stages)) and {"ingest", "teacher", "evaluate", "register"} <= set(stages)
+
+
+def test_the_served_champion_answers_as_the_file_does(project):
+    moved = json.loads(downsize(project, "promote", "--json").stdout)
+    x = np.load(project / "artifacts/data/x.npy")[:3].astype(np.float32)
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/downsize-smoke@champion"]
+    settings = {**environment(project), "MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}"}
+    with open(project / "serve.log", "w") as log:
+        server = subprocess.Popen(
+            [*command, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=project,
+            env=settings,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        answers = asked(f"http://127.0.0.1:{port}/invocations", {"inputs": x.tolist()}, server)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    champion = client.get_model_version_by_alias("downsize-smoke", "champion")
+    assert str(champion.version) == str(moved["version"])
+    file = project / f"artifacts/{champion.tags['variant']}/model.onnx"
+    (expected,) = onnxruntime.InferenceSession(str(file)).run(None, {"x": x})
+    np.testing.assert_allclose(answers["predictions"]["logits"], expected, rtol=1e-6)
+
+
+def asked(url, body, server):
+    """The server's answer, once it listens."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    for _ in range(90):
+        try:
+            return json.loads(urllib.request.urlopen(request).read())
+        except (ConnectionError, urllib.error.URLError):
+            assert server.poll() is None
+            time.sleep(1)
+    raise AssertionError("the server does not listen")

@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from toy import blobs, pictures
+from toy import blobs
 
-from tasks.data.batches import Samples, augmented, in_order, shuffled, steps_per_epoch
-from tasks.params import Augment
-
-IMAGES = torch.arange(3 * 2 * 6 * 5, dtype=torch.float32).view(3, 2, 6, 5) + 1
-EVERYTHING = Augment(shift=2, flip=True, cutout=3)
+from tasks.data.batches import Samples, _resampled, balanced, in_order, shuffled, steps_per_epoch
 
 
 def generator(seed=0):
@@ -46,73 +42,73 @@ def test_each_epoch_has_its_own_order_and_each_seed_too():
     assert first == again and first != second and first != other
 
 
-def test_first_draws_without_replacement_and_takes_the_teachers_logits_along():
-    logits = torch.arange(60.0)[:, None]
-    data = Samples(blobs().x, blobs().y, np.arange(60)[::-1], logits)
+def test_first_draws_without_replacement_and_takes_the_weights_along():
+    data = Samples(blobs().x, blobs().y, np.arange(60)[::-1], np.arange(60.0))
     part = data.first(10, seed=0)
     assert len(set(part.indices.tolist())) == 10
-    assert part.teacher_logits.flatten().tolist() == [59 - index for index in part.indices]
+    assert part.weights.tolist() == [59 - index for index in part.indices]
     assert part.indices.tolist() == data.first(10, seed=0).indices.tolist() != data.first(10, seed=1).indices.tolist()
     assert data.first(60, seed=0) is data and data.first(99, seed=0) is data
 
 
+def weighted(weights):
+    data = blobs(len(weights))
+    return Samples(data.x, data.y, data.indices, np.asarray(weights, float))
+
+
+def times(samples, seed, batch_size=None):
+    """How often each sample comes in one epoch."""
+    drawn = np.concatenate(list(shuffled(samples, batch_size or len(samples), generator(seed))))
+    return np.bincount(drawn, minlength=len(samples))
+
+
 @pytest.mark.parametrize(
-    "augment", [Augment(), Augment(shift=2), Augment(flip=True), Augment(cutout=3), Augment(cutout=99), EVERYTHING]
+    "weights", [[1, 2, 3, 0, 4], [0.1] * 7, [5, 1e-9, 1e-9], [0, 0, 1], [0.3, 0.7, 1.1, 2.3, 0.9, 3]]
 )
-def test_augmentation_keeps_shape_type_and_source_and_repeats(augment):
-    before = IMAGES.clone()
-    first, again = (augmented(IMAGES, augment, generator()) for _ in range(2))
-    assert first.shape == IMAGES.shape and first.dtype == IMAGES.dtype
-    assert torch.equal(first, again) and torch.equal(IMAGES, before)
+def test_each_sample_comes_at_least_its_whole_share_of_times_and_at_most_once_more(weights):
+    share = np.array(weights) / np.sum(weights) * len(weights)
+    counts = np.stack([times(weighted(weights), seed) for seed in range(200)])
+    assert (counts.sum(1) == len(weights)).all()
+    assert (counts >= np.floor(share + 1e-9)).all() and (counts <= np.ceil(share - 1e-9)).all()
+    np.testing.assert_allclose(counts.mean(0), share, atol=0.12)
 
 
-def test_no_augmentation_changes_nothing():
-    assert torch.equal(augmented(IMAGES, Augment(), generator()), IMAGES)
+@pytest.mark.parametrize("count", [3, 10, 60, 1000])
+def test_equal_weights_give_a_permutation(count):
+    assert all((times(weighted(np.full(count, 0.1)), seed) == 1).all() for seed in range(20))
 
 
-def test_tables_are_left_alone():
-    table = torch.rand(5, 4)
-    assert augmented(table, EVERYTHING, generator()) is table
+def test_equal_weights_give_a_permutation_even_at_the_smallest_offset():
+    assert _resampled(np.full(60, 0.25), 0.0).tolist() == list(range(60))
+    assert _resampled(np.array([0.0, 1, 1, 0]), 0.0).tolist() == [1, 1, 2, 2]
 
 
-def test_a_shifted_image_is_a_window_of_the_image_with_its_border_reflected():
-    padded = torch.nn.functional.pad(IMAGES, [2] * 4, mode="reflect")
-    windows = [padded[:, :, top : top + 6, left : left + 5] for top in range(5) for left in range(5)]
-    seen = set()
-    for seed in range(40):
-        for image, moved in enumerate(augmented(IMAGES, Augment(shift=2), generator(seed))):
-            (where,) = [at for at, window in enumerate(windows) if torch.equal(window[image], moved)]
-            seen.add(where)
-    assert seen == set(range(25))  # every shift from -2 to 2 in both directions occurs
+def test_weighted_epochs_are_shuffled_each_in_its_own_order():
+    one, samples = generator(), weighted(np.arange(1, 61))
+    first, second = (np.concatenate(list(shuffled(samples, 60, one))).tolist() for _ in range(2))
+    assert first != sorted(first) and first != second
 
 
-def test_a_flipped_image_is_its_mirror_image_about_half_the_time():
-    batch = IMAGES[:1].expand(1000, -1, -1, -1)
-    found = augmented(batch, Augment(flip=True), generator())
-    mirrored = (found == batch.flip(3)).flatten(1).all(1)
-    assert (mirrored | (found == batch).flatten(1).all(1)).all()
-    assert 450 < int(mirrored.sum()) < 550
+def rare(weights=None):
+    """Nine samples of class 0, three of class 1, none of class 2, one of class 3."""
+    y = np.array([0] * 9 + [1] * 3 + [3])
+    return Samples(np.zeros((13, 4), np.float32), y, np.arange(13), weights)
 
 
-def test_shift_and_flip_together_still_keep_every_row_in_one_piece():
-    wide = torch.nn.functional.pad(IMAGES, [2] * 4, mode="reflect")
-    found = augmented(IMAGES, Augment(shift=2, flip=True), generator())
-    for image, moved in enumerate(found):
-        windows = [wide[image, :, top : top + 6, left : left + 5] for top in range(5) for left in range(5)]
-        assert any(torch.equal(moved, window) or torch.equal(moved, window.flip(2)) for window in windows)
+@pytest.mark.parametrize("weights", [None, np.arange(1, 14.0)])
+def test_balanced_samples_have_the_same_total_in_every_class(weights):
+    samples = balanced(rare(weights))
+    totals = np.bincount(samples.y, samples.weights)
+    assert totals[[0, 1, 3]] == pytest.approx(totals[0]) and totals[2] == 0
 
 
-def test_cutout_blanks_one_square_of_its_size_in_all_channels():
-    batch = IMAGES[:1].expand(200, -1, -1, -1)
-    found = augmented(batch, Augment(cutout=3), generator())
-    blank = found == 0
-    assert torch.equal(blank[:, 0], blank[:, 1]) and (blank[:, 0].sum((1, 2)) == 9).all()
-    assert torch.equal(found[~blank], batch[~blank])
-    rows, columns = blank[:, 0].any(2).sum(1), blank[:, 0].any(1).sum(1)
-    assert (rows == 3).all() and (columns == 3).all()
-    assert blank.any(0).all()  # and reaches every corner
+def test_balancing_leaves_the_proportions_within_a_class():
+    own = np.arange(1, 14.0)
+    found = balanced(rare(own)).weights
+    assert found[:9] / found[0] == pytest.approx(own[:9]) and found[9:12] / found[9] == pytest.approx(own[9:12] / 10)
 
 
-def test_images_are_augmented_each_in_its_own_way():
-    batch = pictures(1).inputs(slice(None)).expand(20, -1, -1, -1)
-    assert len({image.numpy().tobytes() for image in augmented(batch, EVERYTHING, generator())}) > 10
+def test_a_balanced_epoch_has_the_classes_in_equal_parts():
+    samples = balanced(rare())
+    counts = sum(np.bincount(samples.y, times(samples, seed), minlength=4) for seed in range(100))
+    assert counts[[0, 1, 3]] / 1300 == pytest.approx(1 / 3, abs=0.01)

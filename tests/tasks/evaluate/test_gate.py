@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.evaluate.gate import Check, accuracy_check, class_check, limit_check, overall, parent_check
-from tasks.evaluate.paired import Drop
+from tasks.measure.paired import Drop
 from tasks.params import Budget
 
 BUDGET = Budget(max_accuracy_drop=0.01)

@@ -1,24 +1,27 @@
-import io
+import json
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
-from toy import blobs, pictures
+from torch.nn import functional as F
+from toy import blobs, network, pictures, weights
 
 from tasks.data.batches import Samples
 from tasks.measure.accuracy import accuracy
 from tasks.models.cnn import CNN
-from tasks.models.mlp import MLP
-from tasks.params import Augment, Train
+from tasks.params import Augment, Kd, Train
+from tasks.params.training import Fitnet
 from tasks.training.curves import read_curves, write_curves
 from tasks.training.loop import fit_
+from tasks.training.objective import Objective
+from tasks.training.scratch import Scratch
+from tasks.training.state import Lesson
+from tasks.training.teachers import KeptAnswers, LiveAnswers
 
 DATA = blobs()
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    return MLP((4,), 3, hidden=(8,))
+ONE_STEP = Train(epochs=1, batch_size=60, warmup=0.0, schedule="constant", optimizer="sgd", weight_decay=0.0)
 
 
 def trained(train=None, *, seed=0, **knobs):
@@ -27,10 +30,22 @@ def trained(train=None, *, seed=0, **knobs):
     return model, history
 
 
-def weights(model):
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    return buffer.getvalue()
+def with_train(train, **changes):
+    return train.model_copy(update=changes)
+
+
+class Watched(nn.Module):
+    """Calls `seen` with every training batch and its number, from 1 on."""
+
+    def __init__(self, seen, inner=None):
+        super().__init__()
+        self.inner, self.seen, self.batches = inner or network(), seen, 0
+
+    def forward(self, x):
+        if self.training:
+            self.batches += 1
+            x = self.seen(self.batches, x)
+        return self.inner(x)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
@@ -68,6 +83,19 @@ def test_training_learns_separable_blobs_and_reports_what_it_came_to():
     assert not model.training
 
 
+def test_every_epoch_has_its_own_order_and_its_own_augmentation():
+    seen = []
+
+    def keep(_, x):
+        seen.append(x.numpy().tobytes())
+        return x
+
+    for augment in (Augment(), Augment(mixup=0.5)):
+        seen.clear()
+        fit_(Watched(keep), DATA, DATA, Train(epochs=4, batch_size=16, augment=augment), seed=0, series="toy")
+        assert len(set(seen)) == 12
+
+
 def test_the_global_generator_is_left_where_it_was():
     model = network()
     before = torch.random.get_rng_state()
@@ -101,21 +129,6 @@ def test_the_rate_rises_to_lr_and_falls_to_zero_without_passing_lr():
     assert [entry.lr / 0.01 for entry in history] == pytest.approx(expected)
 
 
-def test_ema_averages_every_fifth_step_from_the_initial_weights():
-    seen = []  # weights before each step
-    train = Train(epochs=10, batch_size=60)  # one step per epoch
-    model = network()
-    model.register_forward_pre_hook(
-        lambda module, _: seen.append(module.head.weight.detach().clone()) if module.training else None
-    )
-    fit_(model, DATA, DATA, train, seed=0, series="toy")
-    initial, fifth, tenth = seen[0], seen[5], model.head.weight.detach()
-    averaged, history = trained(train.model_copy(update={"ema": 0.75}))
-    expected = 0.75 * (0.75 * initial + 0.25 * fifth) + 0.25 * tenth
-    torch.testing.assert_close(averaged.head.weight.detach(), expected)
-    assert history[-1].validation_accuracy == accuracy(averaged, DATA)
-
-
 def test_weight_decay_spares_biases_and_batchnorm():
     class Untouched(nn.Module):
         """Its parameters get a gradient of zero, so only decay can move them."""
@@ -133,29 +146,128 @@ def test_weight_decay_spares_biases_and_batchnorm():
     assert (model.weight < 1).all() and (model.bias == 1).all()
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_says_what_to_lower():
+@pytest.mark.parametrize("size", [0.001, 0.01])
+def test_clip_norm_bounds_the_step(size):
+    model = network()
+    before = nn.utils.parameters_to_vector(model.parameters()).detach()
+    fit_(model, DATA, DATA, with_train(ONE_STEP, lr=0.1, clip_norm=size), seed=0, series="toy")
+    moved = nn.utils.parameters_to_vector(model.parameters()).detach() - before
+    assert float(moved.norm()) == pytest.approx(0.1 * 1.9 * size, rel=1e-3)  # 1.9: the first step of Nesterov momentum
+
+
+def test_a_gradient_below_clip_norm_is_left_alone():
+    assert weights(trained(with_train(ONE_STEP, clip_norm=1e6))[0]) == weights(trained(ONE_STEP)[0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_label_smoothing_is_in_the_loss(smoothing):
+    _, history = trained(with_train(ONE_STEP, label_smoothing=smoothing))
+    logits, targets = network().train()(DATA.inputs(slice(None))), DATA.targets(slice(None))
+    expected = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    assert history[0].loss == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_balance_shows_a_rare_class_as_often_as_a_common_one():
+    batches = []
+
+    def keep(_, x):
+        batches.append(x[:, 0])
+        return x
+
+    y = (np.arange(60) % 10 == 0).astype(np.int64)
+    x = np.repeat(y[:, None], 4, 1).astype(np.float32)
+    rare = Samples(x, y, np.arange(60))
+    for balance, expected in ((False, 0.1), (True, 0.5)):
+        batches.clear()
+        fit_(Watched(keep), rare, rare, Train(epochs=4, batch_size=20, balance=balance), seed=0, series="toy")
+        assert float(torch.cat(batches).mean()) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("augment", [Augment(mixup=0.5), Augment(cutmix=0.5)])
+def test_mixed_samples_train_the_network(augment):
+    seen, known = [], set(map(tuple, DATA.x.tolist()))
+
+    def keep(_, x):
+        seen.extend(map(tuple, x.tolist()))
+        return x
+
+    model = Watched(keep)
+    history = fit_(model, DATA, DATA, Train(epochs=20, batch_size=16, augment=augment), seed=0, series="toy")
+    assert sum(row in known for row in seen) < 0.5 * len(seen)
+    assert history[-1].loss < 0.8 * history[0].loss and history[-1].validation_accuracy > 0.95
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_says_where_and_what_to_lower():
     model = nn.Linear(4, 3)
-    with pytest.raises(ValueError, match=r"^toy: the loss is \w+ in epoch 1 \(lr .*\); lower train\.lr, now 1e\+30$"):
+    message = r"^toy: the loss is \w+ in epoch 1, batch 3 of 10; lower train\.lr, now 1e\+30, or set train\.clip_norm$"
+    with pytest.raises(ValueError, match=message):
         fit_(model, DATA, DATA, Train(epochs=3, batch_size=6, optimizer="sgd", lr=1e30), seed=0, series="toy")
 
 
-def test_the_teachers_logits_arrive_beside_their_own_samples():
-    order = torch.randperm(60, generator=torch.Generator().manual_seed(1)).numpy()
-    own = nn.functional.one_hot(torch.from_numpy(DATA.y[order]), 3).float()
-    shuffled = Samples(DATA.x, DATA.y, order, own)
+def test_after_a_loss_that_is_no_number_the_scratch_holds_the_last_good_epoch(tmp_path):
+    model = Watched(lambda number, x: x * torch.nan if number == 8 else x)  # of 3 a epoch
+    scratch = Scratch(tmp_path, "stage", "data")
+    with pytest.raises(ValueError, match=r"toy: the loss is nan in epoch 3, batch 2 of 3;"):
+        fit_(model, DATA, DATA, Train(epochs=5, batch_size=16), seed=0, series="toy", scratch=scratch)
+    with safe_open(tmp_path / "trainings/stage/toy.safetensors", "pt") as file:
+        assert [entry["epoch"] for entry in json.loads(file.metadata()["facts"])["history"]] == [1, 2]
+        assert all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118
+
+
+def no_memory(kind):
+    if kind == "allocator":
+        torch.empty(10**16)
+    raise {"python": MemoryError, "cuda": torch.OutOfMemoryError}[kind]("no")
+
+
+@pytest.mark.parametrize("kind", ["python", "cuda", "allocator"])
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_too_little_memory_says_what_to_lower(kind, precision):
+    model = Watched(lambda number, x: no_memory(kind))
+    with pytest.raises(ValueError, match=r"^toy: out of memory; lower train\.batch_size, now 16$"):
+        fit_(model, DATA, DATA, Train(epochs=1, batch_size=16, precision=precision), seed=0, series="toy")
+
+
+def test_other_failures_pass_as_they_are():
+    def fail(number, x):
+        raise RuntimeError("shapes")
+
+    with pytest.raises(RuntimeError, match=r"^shapes$"):
+        fit_(Watched(fail), DATA, DATA, Train(epochs=1), seed=0, series="toy")
+
+
+def test_the_teachers_answers_arrive_beside_their_own_samples():
+    order = np.random.default_rng(1).permutation(60)
+    mine = Samples(DATA.x, DATA.y, order)
+    answers = KeptAnswers(10 * np.eye(3, dtype=np.float16)[DATA.y[order]][None])
     batches = []
 
-    def loss(student, teacher, targets):
-        batches.append(bool((teacher.argmax(1) == targets).all()))
-        return nn.functional.cross_entropy(student, targets)
+    class Watching(Objective):
+        def forward(self, student, teacher, targets):
+            batches.append(bool((teacher.logits.argmax(1) == targets).all()))
+            return super().forward(student, teacher, targets)
 
-    fit_(network(), shuffled, DATA, Train(epochs=2, batch_size=16), seed=0, series="toy", loss=loss)
+    lesson = Lesson(Watching([Kd(method="kd")], 0.0), answers)
+    fit_(network(), mine, DATA, Train(epochs=2, batch_size=16), seed=0, series="toy", lesson=lesson)
     assert batches == [True] * 6  # 60 samples give 3 whole batches of 16
 
 
-def test_a_distillation_loss_needs_the_teachers_logits():
-    with pytest.raises(ValueError, match="needs the teacher's logits"):
-        trained(loss=lambda student, teacher, targets: student.sum())
+def live(losses):
+    objective = Objective(losses, 0.1)
+    return Lesson(objective, LiveAnswers([network(1, hidden=6)], objective.teacher_taps, "float32"))
+
+
+FITNET = Fitnet(method="fitnet", student="body", teacher="body", weight=1.0)
+
+
+def test_adapters_are_trained_along():
+    def adapters(epochs):
+        lesson = live([FITNET])
+        trained(Train(epochs=epochs, batch_size=16), lesson=lesson)
+        return [parameter.detach() for parameter in lesson.objective.parameters()]
+
+    before, after = adapters(0), adapters(1)
+    assert len(after) == 2 and not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_no_samples_are_refused():

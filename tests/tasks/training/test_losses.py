@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from tasks.training.features import FEATURE_LOSSES
-from tasks.training.losses import LOGIT_LOSSES, LOSSES, dist, dkd, kd, kd_standardised, mse
+from tasks.training.losses import LOGIT_LOSSES, LOSSES, PEER_LOSSES, dist, dkd, kd, kd_standardised, mse, mutual
 
 # METHODS.md, section 6: values computed by executing the reference implementations
 S = torch.tensor([[2.0, 1, 0, -1], [0, 3, -1, 1], [1, -2, 2, 0]])
@@ -115,5 +115,15 @@ def test_dist_of_a_lone_sample_is_the_part_within_samples():
     torch.testing.assert_close(dist(*one), dist(*one, intra=0))
 
 
-def test_one_table_lists_losses_on_logits_and_on_features():
-    assert dict(LOSSES) == {**LOGIT_LOSSES, **FEATURE_LOSSES}
+def test_peers_each_learn_from_the_other_s_answer_and_the_second_from_the_targets():
+    student, peer = S.clone().requires_grad_(), T.clone().requires_grad_()
+    mutual(student, peer, Y).backward()
+    alone, other = S.clone().requires_grad_(), T.clone().requires_grad_()
+    kd(alone, T, Y, temperature=1.0).backward()
+    (kd(other, S, Y, temperature=1.0) + F.cross_entropy(other, Y)).backward()
+    torch.testing.assert_close(student.grad, alone.grad)
+    torch.testing.assert_close(peer.grad, other.grad)
+
+
+def test_one_table_lists_losses_on_logits_on_features_and_between_peers():
+    assert dict(LOSSES) == {**LOGIT_LOSSES, **PEER_LOSSES, **FEATURE_LOSSES}

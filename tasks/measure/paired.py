@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -51,3 +52,15 @@ def mcnemar(lost: int, gained: int) -> float:
     if discordant < EXACT_BELOW:
         return float(binomtest(lost, discordant).pvalue)
     return float(chi2.sf((abs(lost - gained) - 1) ** 2 / discordant, 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted for all of them, so that the chance of any false alarm stays below the level; in the same order.
+
+    Holm 1979, Scandinavian Journal of Statistics 6:65.
+    """
+    order = np.argsort(p_values, kind="stable")
+    scaled = [min(1.0, (len(order) - rank) * p_values[place]) for rank, place in enumerate(order)]
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(scaled) if scaled else scaled
+    return [float(p) for p in adjusted]

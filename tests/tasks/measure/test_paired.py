@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 from statsmodels.stats.contingency_tables import mcnemar as reference
+from statsmodels.stats.multitest import multipletests
 
-from tasks.evaluate.paired import mcnemar, paired_drop
+from tasks.measure.paired import holm, mcnemar, paired_drop
 
 
 def answers(both, lost, gained, neither=0):
@@ -66,3 +67,16 @@ def test_the_limit_covers_the_true_drop_in_about_95_of_100_cases():
     draws = rng.multinomial(500, [0.80, 0.08, 0.03, 0.09], size=1000)
     covered = [paired_drop(*answers(*draw)).upper95 >= 0.05 for draw in draws]
     assert 0.93 < np.mean(covered) < 0.97
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_agrees_with_statsmodels(count, seed):
+    p_values = np.random.default_rng(seed).beta(0.3, 2, count).round(2)  # with ties
+    assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), abs=1e-12)
+
+
+def test_holm_by_hand():
+    """The smallest counts three times, the next twice, and none falls below one that was smaller."""
+    assert holm([0.03, 0.01, 0.04]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9, 0.8]) == [1, 1] and holm([]) == []

@@ -1,0 +1,208 @@
+"""What a teacher is worth to three sizes of student on Fashion-MNIST: loss by student, several seeds.
+
+    python benchmarks/distillation.py [--seeds 3] [--students 10x 40x 150x] [--methods ...]
+
+Every row is kept as soon as it is measured, so a run that was stopped goes on. Choices are made on the validation
+split; the accuracies are of the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import fashion
+
+from tasks.data.splits import Splits, moments
+from tasks.distill.students import build_student, same_shape_fresh
+from tasks.measure.accuracy import accuracy
+from tasks.measure.size import macs, parameters
+from tasks.models.normalised import Normalised
+from tasks.params import Answers, Augment, Clean, Factory, Kd, Loss, PrunedTeacher, Student, Train, Views
+from tasks.params.students import StudentTarget
+from tasks.params.training import Dist, Dkd, KdStandardised, Mse
+from tasks.training.loop import fit_
+from tasks.training.objective import Objective
+from tasks.training.scratch import Scratch
+from tasks.training.state import Lesson
+from tasks.training.teachers import ask
+
+SHIFTED: Final = Augment(shift=2, flip=True)
+EPOCHS: Final = 20
+TRAIN: Final = Train(epochs=EPOCHS, batch_size=256, lr=0.01, ema=0.95, augment=SHIFTED)
+
+
+def cnn(channels: list[int], strides: list[int]) -> Factory:
+    """A plain network with fewer MACs than the teacher."""
+    return Factory(factory="tasks.models.cnn:CNN", args={"channels": channels, "strides": strides})
+
+
+def cut(share: float, round_to: int) -> PrunedTeacher:
+    """The teacher, cut to a share of its MACs."""
+    return PrunedTeacher(method="pruned_teacher", target=StudentTarget(macs=share), round_to=round_to)
+
+
+STUDENTS: Final[dict[str, dict[str, Student]]] = {
+    "10x": {"plain": cnn([20, 22, 44, 84], [2, 1, 2, 2]), "cut": cut(0.1, 4)},
+    "40x": {"plain": cnn([14, 28, 60], [2, 2, 2]), "cut": cut(0.025, 2)},
+    "150x": {"plain": cnn([8, 15, 28], [2, 2, 2]), "cut": cut(0.0067, 1)},
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a student is trained; no losses: alone."""
+
+    losses: tuple[Loss, ...] = ()
+    target_weight: float = 1.0
+    answers: Answers = field(default_factory=lambda: Clean(mode="clean"))
+    train: Train = TRAIN
+
+
+DIST: Final = (Dist(method="dist", temperature=2.0, weight=2.0),)
+METHODS: Final[dict[str, Method]] = {
+    "alone": Method(),
+    "alone, smoothed": Method(train=TRAIN.model_copy(update={"label_smoothing": 0.1})),
+    "alone, unaugmented": Method(train=TRAIN.model_copy(update={"augment": Augment()})),
+    "alone, twice as long": Method(train=TRAIN.model_copy(update={"epochs": 2 * EPOCHS})),
+    "kd T4": Method((Kd(method="kd"),), 0.1),
+    "kd T2": Method((Kd(method="kd", temperature=2.0),), 0.1),
+    "kd_standardised": Method((KdStandardised(method="kd_standardised"),), 0.1),
+    "dkd": Method((Dkd(method="dkd"),)),
+    "dist": Method(DIST),
+    "dist, 8 views": Method(DIST, answers=Views(mode="views", count=8)),
+    "mse, 8 views": Method((Mse(method="mse"),), 0.1, answers=Views(mode="views", count=8)),
+    "kd T1, 8 views": Method(
+        (Kd(method="kd", temperature=1.0, weight=1.0),), 0.0, answers=Views(mode="views", count=8)
+    ),
+}
+
+
+def main() -> None:
+    """Measure what is missing, print the table, write results/distillation.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--students", nargs="*", default=list(STUDENTS))
+    parser.add_argument("--shapes", nargs="*", default=["plain", "cut"])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    options = parser.parse_args()
+    splits = fashion.data()
+    teacher, facts = fashion.teacher(splits)
+    for seed in range(options.seeds):
+        for size in options.students:
+            for shape in options.shapes:
+                for name in options.methods:
+                    row = measured(splits, teacher, facts, size, shape, name, seed)
+                    print({key: row[key] for key in ("student", "shape", "method", "seed", "accuracy", "validation")})
+    summarise(facts)
+
+
+def measured(
+    splits: Splits, teacher: Normalised, facts: dict[str, Any], size: str, shape: str, name: str, seed: int
+) -> dict[str, Any]:
+    """The row, from disk where it has been measured."""
+    method, student = METHODS[name], STUDENTS[size][shape]
+    recipe = f"{facts['recipe']} {student.model_dump_json()} {method} {seed}"
+    path = fashion.WORK / "distillation" / f"{size} {shape} {name} {seed}.json"
+    if path.is_file() and (row := json.loads(path.read_text()))["recipe"] == recipe:
+        return dict(row)
+    model = start(splits, teacher, student, method, seed)
+    scratch, lesson = Scratch(fashion.WORK / "scratch", "bench", splits.card.sha256), None
+    if method.losses:
+        objective = Objective(method.losses, method.target_weight)
+        answers = ask([teacher], splits.train, method.answers, objective, method.train, seed=0, scratch=scratch)
+        lesson = Lesson(objective, answers)
+    begun = time.process_time()
+    fit_(model, splits.train, splits.validation, method.train, seed=seed, series="student", lesson=lesson)
+    row = {
+        "student": size,
+        "shape": shape,
+        "method": name,
+        "seed": seed,
+        "macs": macs(model, splits.card.input_shape),
+        "parameters": parameters(model),
+        "accuracy": accuracy(model, splits.test),
+        "validation": accuracy(model, splits.validation),
+        "cpu_s": round(time.process_time() - begun, 1),
+        "recipe": recipe,
+    }
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(row))
+    return row
+
+
+def start(splits: Splits, teacher: Normalised, student: Student, method: Method, seed: int) -> Normalised:
+    """Fresh weights by the seed; only a student cut from the teacher and taught by it keeps the teacher's."""
+    model = build_student(student, teacher, splits.card, moments(splits.train), splits.validation, seed)
+    alone = isinstance(student, PrunedTeacher) and not method.losses
+    return same_shape_fresh(model, seed) if alone else model
+
+
+def summarise(facts: dict[str, Any]) -> None:
+    """Mean and spread of every cell, and the share of the gap that the best way closes."""
+    rows = [json.loads(path.read_text()) for path in sorted((fashion.WORK / "distillation").glob("*.json"))]
+    cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["student"], row["shape"], row["method"]), []).append(row)
+    table = []
+    for (size, shape, name), found in cells.items():
+        values = [row["accuracy"] for row in found]
+        table.append(
+            {
+                "student": size,
+                "shape": shape,
+                "method": name,
+                "accuracy_mean": statistics.mean(values),
+                "accuracy_sd": statistics.stdev(values) if len(values) > 1 else None,
+                "validation_mean": statistics.mean(row["validation"] for row in found),
+                "seeds": len(values),
+                "macs": found[0]["macs"],
+                "parameters": found[0]["parameters"],
+                "cpu_s": statistics.mean(row["cpu_s"] for row in found),
+            }
+        )
+        last = table[-1]
+        spread = f" ± {100 * last['accuracy_sd']:.2f}" if last["accuracy_sd"] is not None else ""
+        print(f"{size:5} {shape:6} {name:22} {100 * last['accuracy_mean']:.2f}{spread} ({last['seeds']} seeds)")
+    closed = [gap for size in STUDENTS if (gap := gap_closed(table, size, facts["accuracy"])) is not None]
+    headline = {
+        "gap_closed_mean": statistics.mean(gap["against_same_steps"] for gap in closed) if closed else None,
+        "gap_closed_mean_against_best_alone": statistics.mean(gap["against_best"] for gap in closed)
+        if closed
+        else None,
+        "teacher_accuracy": facts["accuracy"],
+        "teacher_minutes": facts["minutes"],
+    }
+    fashion.keep("distillation", sorted({row["seed"] for row in rows}), table + closed, headline)
+
+
+def gap_closed(table: list[dict[str, Any]], size: str, teacher: float) -> dict[str, Any] | None:
+    """Of the way that validation likes best, against the plain student alone: the same steps, and its best recipe."""
+    own = [row for row in table if row["student"] == size]
+    taught = [row for row in own if not row["method"].startswith("alone")]
+    alone = [row for row in own if row["method"].startswith("alone")]
+    same = [row for row in alone if row["method"] == "alone"]
+    if not taught or not same:
+        return None
+    best = max(taught, key=lambda row: row["validation_mean"])
+    best_alone = max(alone, key=lambda row: row["validation_mean"])
+    beside = max(same, key=lambda row: row["validation_mean"])
+
+    def share(row: dict[str, Any]) -> float:
+        return float((best["accuracy_mean"] - row["accuracy_mean"]) / (teacher - row["accuracy_mean"]))
+
+    return {
+        "student": size,
+        "best": f"{best['shape']}, {best['method']}",
+        "best_alone": f"{best_alone['shape']}, {best_alone['method']}",
+        "against_same_steps": share(beside),
+        "against_best": share(best_alone),
+    }
+
+
+if __name__ == "__main__":
+    main()

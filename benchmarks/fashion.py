@@ -1,0 +1,93 @@
+"""What the benchmarks on Fashion-MNIST share: data, the teacher of params.fashion.yaml, how results are kept."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import onnxruntime
+import torch
+
+from tasks import checkpoint
+from tasks.data.splits import Splits, load_splits, moments
+from tasks.measure.accuracy import accuracy
+from tasks.models.normalised import Normalised
+from tasks.params import load_params
+from tasks.stages import run_stage
+from tasks.training.loop import fit_
+from tasks.training.scratch import Scratch
+
+ROOT: Final = Path(__file__).parents[1]
+WORK: Final = ROOT / "artifacts" / "bench" / "fashion"
+RECIPE: Final = ROOT / "params.fashion.yaml"
+
+
+def data() -> Splits:
+    """Ingested and split once, in a folder of its own; the whole training split."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    (WORK / "data").mkdir(exist_ok=True)
+    shutil.copyfile(RECIPE, WORK / "params.yaml")
+    for stage, output in (("ingest", "data"), ("validate", "validation.json"), ("split", "split.npz")):
+        if not (WORK / "artifacts" / output).exists():
+            run_stage(stage, WORK)
+    return load_splits({"data": WORK / "artifacts" / "data", "split": WORK / "artifacts" / "split.npz"})
+
+
+def teacher(splits: Splits) -> tuple[Normalised, dict[str, float]]:
+    """The teacher as params.fashion.yaml trains it, with its test accuracy and the minutes it took; kept on disk."""
+    recipe, folder = load_params(RECIPE), WORK / "teacher"
+    facts = folder / "facts.json"
+    text = recipe.teacher.model_dump_json()
+    if facts.is_file() and (known := json.loads(facts.read_text()))["recipe"] == text:
+        return checkpoint.load(folder, splits.card), known
+    model = checkpoint.build(recipe.teacher.model, splits.card, moments(splits.train), recipe.seed, "teacher.model")
+    wall, cpu = time.perf_counter(), time.process_time()
+    fit_(
+        model,
+        splits.train,
+        splits.validation,
+        recipe.teacher.train,
+        seed=recipe.seed,
+        series="teacher",
+        scratch=Scratch(WORK / "scratch", "bench", splits.card.sha256),
+    )
+    known = {
+        "recipe": text,
+        "accuracy": accuracy(model, splits.test),
+        "minutes": (time.perf_counter() - wall) / 60,
+        "cpu_minutes": (time.process_time() - cpu) / 60,
+    }
+    checkpoint.save(model, splits.card, folder, None)
+    facts.write_text(json.dumps(known, indent=2))
+    return model, known
+
+
+def environment() -> dict[str, str]:
+    """What a figure must carry."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return {
+        "cpu": cpu,
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def keep(
+    name: str, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]], headline: Mapping[str, float | None]
+) -> None:
+    """Write benchmarks/results/NAME.json."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    whole = {"environment": environment(), "seeds": list(seeds), "rows": list(rows), "headline": dict(headline)}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    print(json.dumps(headline, indent=2))

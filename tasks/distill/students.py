@@ -1,0 +1,264 @@
+"""The student before its training: named by a factory, a slimmer build of the teacher, or the teacher cut down."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from tasks import checkpoint
+from tasks.data.batches import Samples
+from tasks.data.dataset import Card
+from tasks.export.onnx import export
+from tasks.measure.accuracy import loss_and_accuracy
+from tasks.measure.runtime import Call, interleaved, open_session
+from tasks.measure.size import macs, parameters
+from tasks.models.normalised import Normalised
+from tasks.params import ChannelPruning, Factory
+from tasks.params.prune import MacsTarget
+from tasks.params.students import PrunedTeacher, Slim, Student
+from tasks.plugins import resolve
+from tasks.prune.allocation import Sensitivity, allocate
+from tasks.prune.channels import Group, groups, remove_
+from tasks.prune.criteria import CRITERIA
+from tasks.prune.structured import kept_channels, scan, weakest
+
+FIELD: Final = "distill.model"
+WIDTHS: Final = ("widths", "channels", "hidden")
+OFFERED: Final = ("in_shape", "classes")
+LATENCY_STEPS: Final = 6
+Measure = Callable[[nn.Module], float]
+
+
+def build_student(
+    student: Student, teacher: Normalised, card: Card, moments: tuple[Tensor, Tensor], validation: Samples, seed: int
+) -> Normalised:
+    """The student as it starts its training; the teacher stays as it is.
+
+    moments: as for `checkpoint.build`. validation: on which each layer's sensitivity is scanned.
+    Only a latency target can give another student for the same seed: it is measured.
+
+    Raises:
+        ValueError: the student does not fit the data, cannot be made from this teacher, or misses its target.
+    """
+    if isinstance(student, PrunedTeacher):
+        return _pruned(student, teacher, card, validation, seed)
+    factory = slimmed(teacher.factory, student) if isinstance(student, Slim) else student
+    return checkpoint.build(factory, card, moments, seed, FIELD)
+
+
+def same_shape_fresh(student: Normalised, seed: int) -> Normalised:
+    """A copy with initial weights drawn from `seed`: what the shape can do without the weights it inherited.
+
+    Raises:
+        ValueError: a module with parameters of its own has no `reset_parameters`, so it would keep them.
+    """
+    fresh = deepcopy(student)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for name, module in fresh.named_modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif any(True for _ in module.parameters(recurse=False)):
+                raise ValueError(f"{FIELD}: {type(module).__name__} '{name}' needs a method reset_parameters")
+    return fresh
+
+
+def student_table(rows: Sequence[tuple[str, nn.Module]], input_shape: Sequence[int]) -> str:
+    """What each model will cost on paper, for the eye before the training; weights only, 4 bytes or 1 each."""
+    cells = [("model", "parameters", "MACs", "bytes float32", "bytes int8")]
+    for name, model in rows:
+        count = parameters(model)
+        cells.append((name, f"{count:,}", f"{macs(model, input_shape):,}", f"{4 * count:,}", f"{count:,}"))
+    first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(figures, others, strict=True))])
+        for name, *figures in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in (first, *others)))
+    return "\n".join(lines)
+
+
+def slimmed(factory: Factory, params: Slim) -> Factory:
+    """The factory with its width arguments multiplied by `width`, and they and the lists beside them shortened.
+
+    The first and the last entry always stay; with strides beside the widths the image then shrinks less often.
+
+    Raises:
+        ValueError: none of its arguments is a list of widths.
+    """
+    lists = _lists(factory)
+    widths = [name for name in WIDTHS if _whole_numbers(lists.get(name))]
+    if not widths:
+        raise ValueError(
+            f"{FIELD}: method slim needs a teacher whose factory takes a list of whole numbers as "
+            f"{' or '.join(WIDTHS)}; {factory.factory} does not; name the student's own factory, or use pruned_teacher"
+        )
+    lengths = {len(lists[name]) for name in widths}
+    args = dict(factory.args)
+    for name, values in lists.items():
+        if len(values) in lengths:
+            kept = [values[position] for position in _positions(len(values), params.depth)]
+            args[name] = [_narrower(value, params.width) for value in kept] if name in widths else kept
+    return Factory(factory=factory.factory, args=args)
+
+
+def _lists(factory: Factory) -> dict[str, list[JsonValue]]:
+    """Its arguments that are lists, given or by default."""
+    signature = inspect.signature(resolve(factory, FIELD)).parameters
+    values = {name: parameter.default for name, parameter in signature.items()} | factory.args
+    return {
+        name: list(value) for name, value in values.items() if isinstance(value, list | tuple) and name not in OFFERED
+    }
+
+
+def _whole_numbers(values: Sequence[JsonValue] | None) -> bool:
+    return bool(values) and all(type(value) is int for value in values or ())
+
+
+def _narrower(width: JsonValue, share: float) -> int:
+    """A multiple of 4 from 8 on, which kernels like; never wider than it was."""
+    assert isinstance(width, int)
+    if share == 1:
+        return width
+    exact = width * share
+    return min(width, 4 * round(exact / 4) if exact >= 8 else max(1, round(exact)))
+
+
+def _positions(count: int, share: float) -> list[int]:
+    """Which of `count` entries stay: the first, the last, and evenly between them."""
+    kept = min(count, max(2, round(count * share)))
+    return [round(place * (count - 1) / (kept - 1)) for place in range(kept)] if kept > 1 else [0]
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """The teacher, what can be cut from it, and what the scan says that would do.
+
+    points, baseline: the scan and the loss before it.
+    """
+
+    dense: Normalised
+    groups: Sequence[Group]
+    points: Sequence[Sensitivity]
+    baseline: float
+    params: PrunedTeacher
+    input_shape: Sequence[int]
+
+    def cut(self, ratios: Mapping[str, float]) -> Normalised:
+        """A copy without its weakest channels, at these pruning ratios."""
+        smaller = deepcopy(self.dense)
+        kept = {
+            group.name: kept_channels(group.channels, ratios[group.name], self.params.round_to) for group in self.groups
+        }
+        remove_(smaller, self.input_shape, {group.name: weakest(group, kept[group.name]) for group in self.groups})
+        return smaller
+
+    def smallest(self) -> Normalised:
+        """A copy cut by the largest ratios scanned."""
+        return self.cut({group.name: max(self.params.sensitivity.ratios) for group in self.groups})
+
+    def within(self, share: float, measure: Measure) -> Normalised:
+        """The copy whose loss rises least among those with at most `share` of what `measure` says of the teacher."""
+        whole = measure(self.dense)
+        ratios = allocate(self.points, self.baseline, lambda ratios: measure(self.cut(ratios)) / whole, share)
+        return self.cut(ratios)
+
+
+def _pruned(params: PrunedTeacher, teacher: Normalised, card: Card, validation: Samples, seed: int) -> Normalised:
+    cutter = _cutter(params, teacher, card, validation.first(params.sensitivity.samples, seed))
+
+    def operations(model: nn.Module) -> float:
+        return macs(model, card.input_shape)
+
+    target = params.target
+    if target.macs is not None:
+        return _within(cutter, target.macs, operations, "macs")
+    if target.parameters is not None:
+        return _within(cutter, target.parameters, parameters, "parameters")
+    assert target.latency is not None
+    one = validation.first(1, seed)
+    reference = _deployed(cutter.dense, card, one)
+
+    def latency(model: nn.Module) -> float:
+        return relative_latency(_deployed(model, card, one), reference, one)
+
+    return _fast_enough(cutter, target.latency, operations, latency)
+
+
+def _cutter(params: PrunedTeacher, teacher: Normalised, card: Card, subset: Samples) -> _Cutter:
+    # a frozen teacher's student must train
+    dense = deepcopy(teacher).eval().requires_grad_(True)
+    try:
+        found = groups(dense, card.input_shape, CRITERIA[params.criterion.method])
+    except ValueError as error:
+        raise ValueError(f"{FIELD}: pruned_teacher cannot cut this teacher ({error}); name a factory") from None
+
+    def score(candidate: nn.Module) -> tuple[float, float]:
+        return loss_and_accuracy(candidate, subset)
+
+    # `scan` reads all but the target
+    settings = ChannelPruning(
+        pattern="channel",
+        target=MacsTarget(macs=0.5),
+        criterion=params.criterion,
+        sensitivity=params.sensitivity,
+        round_to=params.round_to,
+    )
+    points = scan(dense, settings, card.input_shape, score)
+    return _Cutter(dense, found, points, score(dense)[0], params, card.input_shape)
+
+
+def _within(cutter: _Cutter, share: float, measure: Measure, name: str) -> Normalised:
+    _check_reachable(measure(cutter.smallest()) / measure(cutter.dense), share, name)
+    return cutter.within(share, measure)
+
+
+def _fast_enough(cutter: _Cutter, share: float, operations: Measure, latency: Measure) -> Normalised:
+    """Of the cuts to ever fewer multiply-accumulates, the largest found with at most `share` of the latency.
+
+    latency: of a model, as a share of the teacher's; measured LATENCY_STEPS times.
+    """
+    best = cutter.smallest()
+    _check_reachable(latency(best), share, "latency")
+    low, high = operations(best) / operations(cutter.dense), 1.0
+    for _ in range(LATENCY_STEPS - 1):
+        middle = (low + high) / 2
+        candidate = cutter.within(middle, operations)
+        if latency(candidate) <= share:
+            low, best = middle, candidate
+        else:
+            high = middle
+    return best
+
+
+def _check_reachable(least: float, share: float, name: str) -> None:
+    if least > share:
+        raise ValueError(
+            f"{FIELD}.target.{name} is {share}; the largest ratios scanned leave {least:.3f}; "
+            "raise it or scan higher in sensitivity.ratios"
+        )
+
+
+def _deployed(model: nn.Module, card: Card, samples: Samples) -> Call:
+    """The model as ONNX Runtime will run it."""
+    with TemporaryDirectory() as folder:
+        export(model, card, samples, Path(folder), FIELD)
+        session = open_session(Path(folder) / "model.onnx")
+    return lambda inputs: session.run(None, {"x": inputs})
+
+
+def relative_latency(call: Call, reference: Call, samples: Samples) -> float:
+    """p50 latency of `call` at batch 1, as a share of the reference's; the two take turns."""
+    batch = samples.inputs(slice(0, 1)).numpy()
+    timings = interleaved({"call": call, "reference": reference}, batch, rounds=20, runs=20)
+    return timings["call"].latency_ms_p50 / timings["reference"].latency_ms_p50

@@ -1,0 +1,55 @@
+"""A network of depthwise separable convolutions: few parameters and few operations for its width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from tasks.models.cnn import conv_block
+
+
+def separable_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """A 3 x 3 convolution of each channel alone, then a 1 x 1 convolution that mixes them, each as in `conv_block`."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
+        nn.BatchNorm2d(inputs),
+        nn.ReLU(),
+        *conv_block(inputs, outputs, kernel=1),
+    )
+
+
+class DepthwiseCNN(nn.Module):
+    """A plain convolution block for the first entry of `channels`, a separable one for each further; pool; linear.
+
+    channels, strides: of each block, in step. In the manner of MobileNet (Howard et al. 2017, arXiv:1704.04861).
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        classes: int,
+        channels: Sequence[int] = (16, 32, 64),
+        strides: Sequence[int] = (2, 2, 2),
+    ) -> None:
+        super().__init__()
+        if len(in_shape) != 3:
+            raise ValueError(f"DepthwiseCNN: needs images of (channels, height, width), the data has {tuple(in_shape)}")
+        if len(channels) != len(strides):
+            raise ValueError(
+                f"DepthwiseCNN: channels has {len(channels)} entries, strides {len(strides)}; give one each"
+            )
+        if not channels:
+            raise ValueError("DepthwiseCNN: channels is empty; give at least the stem's")
+        sizes = zip(channels, channels[1:], strides[1:], strict=False)
+        self.body = nn.Sequential(
+            conv_block(in_shape[0], channels[0], strides[0]),
+            *(separable_block(inputs, outputs, stride) for inputs, outputs, stride in sizes),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, *in_shape) -> logits (batch, classes)."""
+        logits: Tensor = self.head(self.pool(self.body(x)).flatten(1))
+        return logits

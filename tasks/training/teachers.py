@@ -1,0 +1,195 @@
+"""What a teacher says to a batch: read from what was kept on disk, or asked as the student sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tasks.data.augment import View, draw, generator_of
+from tasks.data.batches import Indices, Samples
+from tasks.device import autocast, device, moved
+from tasks.params import Answers, Augment, Train, Views
+from tasks.training.losses import PEER_LOSSES
+from tasks.training.objective import Objective, Outputs
+from tasks.training.scratch import Scratch, hashed, network_hash
+from tasks.training.taps import Taps
+
+BATCH: Final = 1000
+FILES_KEPT: Final = 8
+
+
+class TeacherAnswers(Protocol):
+    """A teacher, as the training loop asks it.
+
+    identity: the same for the same answers only.
+    network: what learns along with the student, for a peer; None for a teacher.
+    """
+
+    identity: str
+    network: nn.Module | None
+
+    def view(self, epoch: int) -> View | None:
+        """How the samples must look in this epoch; None: as the student likes."""
+        ...
+
+    def __call__(self, positions: Indices, inputs: Tensor) -> Outputs:
+        """The answers to the samples at these positions, in the view that was asked for last; no gradients."""
+        ...
+
+
+@dataclass
+class KeptAnswers:
+    """logits: (views, n, classes), float16, perhaps memory-mapped; views: empty where they are of the clean samples."""
+
+    logits: npt.NDArray[np.float16]
+    views: Sequence[View] = ()
+    identity: str = ""
+    network: nn.Module | None = None
+    current: int = field(default=0, init=False)
+
+    def view(self, epoch: int) -> View | None:
+        """The views take turns."""
+        self.current = epoch % len(self.logits)
+        return self.views[self.current] if self.views else None
+
+    def __call__(self, positions: Indices, inputs: Tensor) -> Outputs:
+        """Read, not computed."""
+        rows = torch.from_numpy(self.logits[self.current][positions].astype(np.float32))
+        return Outputs(rows.to(inputs.device))
+
+
+class LiveAnswers:
+    """The mean of the teachers' logits, and the features of the first, for the very inputs of the student."""
+
+    def __init__(self, teachers: Sequence[nn.Module], taps: Sequence[str], precision: str) -> None:
+        self.teachers = [teacher.to(device()).eval() for teacher in teachers]
+        self.taps = Taps(self.teachers[0], taps, "distill.losses: the teacher")
+        self.precision = "bfloat16" if precision == "bfloat16" else "float32"
+        self.identity = " ".join(["live", self.precision, *map(network_hash, teachers)])
+        self.network: nn.Module | None = None
+
+    def view(self, epoch: int) -> View | None:
+        """Any."""
+        return None
+
+    @torch.no_grad()
+    def __call__(self, positions: Indices, inputs: Tensor) -> Outputs:
+        """Asked now."""
+        with self.taps, autocast(self.precision, inputs.device):
+            first = self.taps.outputs(self.teachers[0](inputs))
+            logits = [first.logits, *(teacher(inputs).float() for teacher in self.teachers[1:])]
+        return Outputs(torch.stack(logits).mean(0), first.features)
+
+
+class PeerAnswers:
+    """A second student, which the loss `mutual` trains along with the first."""
+
+    def __init__(self, peer: nn.Module, precision: str) -> None:
+        # torch's stubs do not know that a module can change its layout
+        self.network: nn.Module | None = peer.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.peer, self.precision = peer, "bfloat16" if precision == "bfloat16" else "float32"
+        self.identity = f"peer {self.precision} {network_hash(peer)}"
+
+    def view(self, epoch: int) -> View | None:
+        """Any."""
+        return None
+
+    def __call__(self, positions: Indices, inputs: Tensor) -> Outputs:
+        """With gradients, where the student has them."""
+        self.peer.train(torch.is_grad_enabled())
+        with autocast(self.precision, inputs.device):
+            return Outputs(self.peer(inputs).float())
+
+
+def ask(
+    teachers: Sequence[nn.Module],
+    samples: Samples,
+    answers: Answers,
+    objective: Objective,
+    train: Train,
+    *,
+    seed: int,
+    scratch: Scratch | None = None,
+) -> TeacherAnswers:
+    """Make the teachers' answers available, as `answers` says.
+
+    seed: of the views. scratch: where answers are kept between runs and stages; None keeps them in memory.
+
+    Raises:
+        ValueError: what is asked for cannot be kept on disk.
+    """
+    augment = train.augment
+    if any(loss.method in PEER_LOSSES for loss in objective.losses):
+        raise ValueError("mutual learns with a peer, not from a teacher; name it alone, and in distill.losses only")
+    if answers.mode == "live":
+        return LiveAnswers(teachers, objective.teacher_taps, train.precision)
+    if objective.teacher_taps:
+        raise ValueError(
+            f"answers.mode is {answers.mode}, which keeps logits only; losses that compare the module "
+            f"'{objective.teacher_taps[0]}' need answers: {{mode: live}}"
+        )
+    if augment.mixup or augment.cutmix:
+        raise ValueError(f"answers.mode is {answers.mode}; mixup and cutmix need answers: {{mode: live}}")
+    views = _views(samples, answers, augment, seed) if isinstance(answers, Views) else []
+    drawn = f"{answers.model_dump_json()} {augment.model_dump_json()} {seed}" if views else "clean"
+    facts = [text.encode() for text in (*map(network_hash, teachers), drawn)]
+    identity = hashed([*facts, samples.indices.tobytes()])
+    if scratch is None:
+        return KeptAnswers(_computed(teachers, samples, views), views, identity)
+    path = scratch.answers / f"{scratch.key(identity)}.npy"
+    if not path.is_file():
+        _keep(path, _computed(teachers, samples, views))
+    path.touch()  # the latest used are kept
+    for old in sorted(scratch.answers.glob("*.npy"), key=_last_used)[:-FILES_KEPT]:
+        old.unlink(missing_ok=True)
+    return KeptAnswers(np.load(path, mmap_mode="r", allow_pickle=False), views, identity)
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process was faster
+        return 0.0
+
+
+def _views(samples: Samples, answers: Views, augment: Augment, seed: int) -> list[View]:
+    return [draw(len(samples), samples.shape, augment, generator_of(seed, stream)) for stream in range(answers.count)]
+
+
+@torch.no_grad()
+def _computed(teachers: Sequence[nn.Module], samples: Samples, views: Sequence[View]) -> npt.NDArray[np.float16]:
+    """(views or 1, n, classes): each teacher's logits, averaged."""
+    target = device()
+    total = []
+    for number in range(max(1, len(views))):
+        blocks = []
+        for start in range(0, len(samples), BATCH):
+            part = slice(start, start + BATCH)
+            inputs = samples.inputs(part)
+            inputs = moved(views[number].of(inputs, part) if views else inputs, target)
+            logits = [teacher.to(target).eval()(inputs).float() for teacher in teachers]
+            blocks.append(torch.stack(logits).mean(0).cpu())
+        total.append(torch.cat(blocks))
+    for teacher in teachers:
+        teacher.to("cpu")
+    # beyond float16's range a logit is as good as certain
+    return torch.stack(total).clamp(-60000, 60000).half().numpy()
+
+
+def _keep(path: Path, logits: npt.NDArray[np.float16]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.save(file, logits)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

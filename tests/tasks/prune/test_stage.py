@@ -1,0 +1,87 @@
+"""prune on a toy project's files."""
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+from toy import blobs, save_splits
+
+from tasks import checkpoint
+from tasks.data.splits import load_splits, moments
+from tasks.files import Files
+from tasks.params import Factory, Prune
+from tasks.prune import stage
+from tasks.prune.stage import prune
+from tasks.training import loop
+from tasks.training.curves import read_curves
+
+TRAIN = {"epochs": 2, "batch_size": 16}
+PATTERNS = {
+    "channel": {"pattern": "channel", "target": {"macs": 0.5}},
+    "unstructured": {"pattern": "unstructured", "target": {"sparsity": 0.6}},
+}
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    found = save_splits(folder, blobs(180))
+    data = load_splits(found)
+    for name, hidden in (("teacher", [32]), ("student", [16, 12])):
+        factory = Factory(factory="tasks.models.mlp:MLP", args={"hidden": hidden})
+        checkpoint.save(
+            checkpoint.build(factory, data.card, moments(data.train), 0, "model"), data.card, folder / name, parent=None
+        )
+    return {**found, "teacher": folder / "teacher", "student": folder / "student"}
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """Counts epochs as they are trained; fails in front of the measuring of number `stop`."""
+    real, counted = loop._judge_, {"trained": 0, "stop": None}
+
+    def judge(*arguments):
+        counted["trained"] += 1
+        if counted["trained"] == counted["stop"]:
+            raise InterruptedError
+        real(*arguments)
+
+    monkeypatch.setattr(loop, "_judge_", judge)
+    monkeypatch.setattr(stage, "export", lambda *_: None)
+    return counted
+
+
+def pruned(folder, reads, pattern, scratch=None):
+    given = {
+        **PATTERNS[pattern],
+        "schedule": {"method": "linear", "steps": 3},
+        "recovery": {"losses": [{"method": "kd"}], "step": TRAIN, "final": {**TRAIN, "ema": 0.9}},
+    }
+    params = TypeAdapter(Prune).validate_python(given)
+    metrics = prune(params, 0, Files(reads, {"pruned": folder / "pruned"}, scratch))
+    return metrics, {path.name: path.read_bytes() for path in (folder / "pruned").iterdir()}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 6])
+def test_stopped_in_any_recovery_it_ends_with_the_same_bytes(tmp_path, reads, epochs, pattern, stop):
+    unbroken = pruned(tmp_path / "unbroken", reads, pattern)
+    epochs.update(trained=0, stop=stop)
+    with pytest.raises(InterruptedError):
+        pruned(tmp_path / "stopped", reads, pattern, tmp_path / "scratch")
+    epochs.update(trained=0, stop=None)
+    assert pruned(tmp_path / "again", reads, pattern, tmp_path / "scratch") == unbroken
+    assert epochs["trained"] == 6 - (stop - 1)
+    assert len(list((tmp_path / "scratch/answers").iterdir())) == 1
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_target_is_met_and_each_step_has_its_own_curve(tmp_path, reads, epochs, pattern):
+    metrics, _ = pruned(tmp_path, reads, pattern)
+    if pattern == "channel":
+        assert 0.3 < metrics["macs_share"] <= 0.5
+    else:
+        weights = 4 * 16 + 16 * 12 + 12 * 3
+        zeros = metrics["sparsity"] * metrics["parameters"]
+        assert zeros == pytest.approx(0.6 * weights, abs=20)  # a fresh BatchNorm has zeros of its own
+    rows = read_curves(tmp_path / "pruned/training.csv")
+    assert [row["series"] for row in rows] == list(np.repeat(["recovery_1", "recovery_2", "recovery_3"], 2))
