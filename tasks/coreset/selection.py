@@ -1,29 +1,71 @@
-"""Which samples to keep: selections by geometry, and the random ones that they have to beat.
+"""Which samples to keep: selections by geometry, by difficulty and by both, and the random ones they have to beat.
 
-Shapes throughout: features (n, d) float64, labels (n,) class indices, quota: how many of each class.
+Every entry of SELECTIONS takes evidence on n samples, a quota (how many of each class) and a generator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Features = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
-Quota = Mapping[int, int]
-Selection = Callable[[Features, Indices, Quota, np.random.Generator], Indices]
+from tasks.coreset import mixtures
+from tasks.coreset.distances import cluster_sizes, near_zero
+from tasks.coreset.duplicates import without_duplicates
+from tasks.coreset.evidence import Chosen, Evidence, Features, Indices, Quota, Scores, Selection
+from tasks.coreset.facility import facility_order
+from tasks.coreset.geometry import herding_order, k_center_order, medoids
+from tasks.coreset.partition import two_rounds
+from tasks.coreset.scores import HARDNESS, aum
+
+Weights = Literal["equal", "clusters"]
+
+# below this share kept, the hardest samples alone teach less than random ones (CIFAR-10, Fashion-MNIST)
+ENOUGH_HARD: Final = 0.3
+
+
+def choose(
+    method: str,
+    evidence: Evidence,
+    quota: Quota,
+    rng: np.random.Generator,
+    *,
+    knobs: Mapping[str, Any] | None = None,
+    threshold: float | None = None,
+) -> Chosen:
+    """Select by SELECTIONS[method], after near-duplicates are out where a `threshold` is given; indices come sorted.
+
+    Raises:
+        ValueError: a feature is not finite, the quota cannot be met, or the method broke its promises.
+    """
+    _check_finite(evidence.features)
+    kept = np.arange(len(evidence))
+    if threshold is not None:
+        kept = without_duplicates(evidence.features, evidence.labels, threshold, rng)
+    left = evidence if len(kept) == len(evidence) else evidence.take(kept)
+    for (group, count), (members, _) in zip(quota.items(), left.parts(quota), strict=True):
+        if len(members) < count:
+            cause = "" if threshold is None else " without near-duplicates; raise coreset.dedupe.threshold"
+            raise ValueError(f"coreset: {count} samples of class {group} are asked for, it has {len(members)}{cause}")
+    found = SELECTIONS[method](left, quota, rng, **(knobs or {}))
+    order = np.argsort(found.indices)
+    weights = found.weights[order] * (len(evidence) / len(left))
+    chosen = Chosen(kept[found.indices[order]], weights, found.note)
+    check_chosen(chosen, len(evidence), sum(quota.values()))
+    return chosen
 
 
 def quota(labels: Indices, classes: int, *, fraction: float | None, per_class: int | None) -> dict[int, int]:
     """How many of each class, by fraction (largest remainders, so the total is exact) or by count.
 
     Raises:
-        ValueError: a class would be left empty, or has fewer samples than asked for.
+        ValueError: there is one class only, one would be left empty, or has fewer samples than asked for.
     """
     sizes = np.bincount(labels, minlength=classes)
+    if classes < 2:
+        raise ValueError(f"coreset: the data has {classes} class; there is nothing to learn from less than two")
     if per_class is not None:
         if short := [index for index in range(classes) if sizes[index] < per_class]:
             raise ValueError(f"coreset.per_class is {per_class}; class {short[0]} has only {sizes[short[0]]} samples")
@@ -44,107 +86,156 @@ def quota(labels: Indices, classes: int, *, fraction: float | None, per_class: i
     return {index: int(count) for index, count in enumerate(counts)}
 
 
-def random(features: Features, labels: Indices, quota: Quota, rng: np.random.Generator) -> Indices:
+def check_chosen(chosen: Chosen, samples: int, budget: int) -> None:
+    """What every selection promises.
+
+    Raises:
+        ValueError: not `budget` different samples, or weights that are negative or do not sum to `samples`.
+    """
+    indices, weights = chosen.indices, chosen.weights
+    if len(indices) != budget or len(np.unique(indices)) != budget:
+        raise ValueError(f"coreset: {len(np.unique(indices))} different samples were chosen; it must be {budget}")
+    if len(weights) != len(indices) or not np.isclose(weights.sum(), samples) or weights.min() < 0:
+        raise ValueError(
+            f"coreset: the {len(weights)} weights of {len(indices)} samples sum to {weights.sum():g} and begin at "
+            f"{weights.min():g}; they must sum to {samples}, the samples they stand for, and none be negative"
+        )
+
+
+def random(evidence: Evidence, quota: Quota, rng: np.random.Generator) -> Chosen:
     """As many samples as the quota sums to, whatever their class."""
-    return rng.permutation(len(labels))[: sum(quota.values())].astype(np.int64)
+    return _equal(evidence, rng.permutation(len(evidence))[: sum(quota.values())])
 
 
-def stratified(features: Features, labels: Indices, quota: Quota, rng: np.random.Generator) -> Indices:
+def stratified(evidence: Evidence, quota: Quota, rng: np.random.Generator) -> Chosen:
     """Random within each class."""
-    return _by_class(features, labels, quota, lambda members, count: rng.permutation(len(members))[:count])
+    return _per_part(evidence, quota, lambda members, count: rng.permutation(len(members))[:count])
 
 
-def k_means(features: Features, labels: Indices, quota: Quota, rng: np.random.Generator) -> Indices:
+def k_means(evidence: Evidence, quota: Quota, rng: np.random.Generator, *, weights: Weights = "equal") -> Chosen:
     """Per class, the samples nearest to the centres of as many clusters."""
-    return _by_class(features, labels, quota, lambda members, count: medoids(members, count, rng))
+    return _per_part(evidence, quota, lambda members, count: medoids(evidence.features[members], count, rng), weights)
 
 
-def herding(features: Features, labels: Indices, quota: Quota, rng: np.random.Generator) -> Indices:
-    """Per class, samples whose running mean follows the class mean (Welling 2009)."""
-    return _by_class(features, labels, quota, herding_order)
+def herding(evidence: Evidence, quota: Quota, rng: np.random.Generator) -> Chosen:
+    """Per class, samples whose running mean follows the class mean."""
+    return _per_part(evidence, quota, lambda members, count: herding_order(evidence.features[members], count))
 
 
-def k_center(features: Features, labels: Indices, quota: Quota, rng: np.random.Generator) -> Indices:
-    """Per class, always the sample farthest from those chosen (Sener, Savarese 2018, arXiv:1708.00489)."""
-    return _by_class(features, labels, quota, k_center_order)
+def k_center(
+    evidence: Evidence,
+    quota: Quota,
+    rng: np.random.Generator,
+    *,
+    partition: int | None = None,
+    weights: Weights = "equal",
+) -> Chosen:
+    """Per class, always the sample farthest from those chosen; in cells of `partition` samples first, if given."""
+
+    def order(_: Features, candidates: Features, count: int, __: np.random.Generator) -> Indices:
+        return k_center_order(candidates, count)
+
+    def select(members: Indices, count: int) -> Indices:
+        return two_rounds(evidence.features[members], count, rng, order, cell=partition)
+
+    return _per_part(evidence, quota, select, weights)
 
 
-def herding_order(features: Features, count: int) -> Indices:
-    """(count,): at step t the unchosen x that minimises ||t * mean - sum of the chosen - x||; of equals, the last."""
-    mean, chosen_sum = features.mean(0), np.zeros(features.shape[1])
-    norms = np.square(features).sum(1)
-    tolerance = 1e-12 * norms.max()  # so that rounding does not decide between equals
-    order, free = [], np.ones(len(features), bool)
-    for step in range(1, count + 1):
-        distance = np.where(free, norms - 2 * features @ (step * mean - chosen_sum), np.inf)
-        best = int(np.flatnonzero(distance <= distance.min() + tolerance)[-1])
-        order.append(best)
-        free[best] = False
-        chosen_sum += features[best]
-    return np.array(order, np.int64)
+def facility_location(
+    evidence: Evidence,
+    quota: Quota,
+    rng: np.random.Generator,
+    *,
+    greedy: Literal["lazy", "stochastic"] = "lazy",
+    epsilon: float = 0.1,
+    partition: int | None = None,
+    weights: Weights = "clusters",
+) -> Chosen:
+    """Per class, the samples to which all others are closest; in cells of `partition` samples first, if given.
+
+    With the sizes of their clusters as weights this is CRAIG's set (Mirzasoleiman et al. 2020, arXiv:1906.01827), but
+    for n + k as their sum in its usual code.
+    """
+
+    def order(targets: Features, candidates: Features, count: int, own: np.random.Generator) -> Indices:
+        return facility_order(targets, candidates, count, own if greedy == "stochastic" else None, epsilon)
+
+    def select(members: Indices, count: int) -> Indices:
+        return two_rounds(near_zero(evidence.features[members]), count, rng, order, cell=partition)
+
+    return _per_part(evidence, quota, select, weights)
 
 
-def k_center_order(features: Features, count: int, start: int = 0) -> Indices:
-    """(count,): greedy max-min distance, beginning at sample `start`."""
-    order = [start]
-    nearest = np.square(features - features[start]).sum(1)
-    while len(order) < count:
-        best = int(np.argmax(nearest))
-        order.append(best)
-        nearest = np.minimum(nearest, np.square(features - features[best]).sum(1))
-        nearest[order] = -1.0
-    return np.array(order, np.int64)
+def hardest(score: Callable[[Evidence], Scores]) -> Selection:
+    """The selection that takes the hardest of each class by this score; of equals, random ones."""
+
+    def select(evidence: Evidence, quota: Quota, rng: np.random.Generator) -> Chosen:
+        found = score(evidence)
+        ties = rng.permutation(len(evidence))
+        chosen = _per_part(evidence, quota, lambda members, count: np.lexsort((ties[members], -found[members]))[:count])
+        share = len(chosen.indices) / len(evidence)
+        if share >= ENOUGH_HARD:
+            return chosen
+        note = f"the hardest {share:.1%} alone usually teach less than random ones; try ccs or facility_location"
+        return Chosen(chosen.indices, chosen.weights, note)
+
+    return select
 
 
-def medoids(features: Features, count: int, rng: np.random.Generator, iterations: int = 20) -> Indices:
-    """(count,): k-means from a random start, then for each centre the nearest sample not taken yet."""
-    centres = features[rng.permutation(len(features))[:count]].copy()
-    for _ in range(iterations):
-        nearest = _squared_distances(features, centres).argmin(1)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, features)
-        sizes = np.bincount(nearest, minlength=count)
-        filled = sizes > 0
-        moved = centres.copy()
-        moved[filled] = sums[filled] / sizes[filled, None]
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    distances = _squared_distances(features, centres)
-    chosen: list[int] = []
-    free = np.ones(len(features), bool)
-    for centre in range(count):
-        best = int(np.argmin(np.where(free, distances[:, centre], np.inf)))
-        chosen.append(best)
-        free[best] = False
-    return np.array(chosen, np.int64)
+def ccs(evidence: Evidence, quota: Quota, rng: np.random.Generator, *, beta: float = 0.1, strata: int = 50) -> Chosen:
+    """Per class, without the hardest share `beta`, alike from `strata` ranges of AUM."""
+    easiness = aum(evidence.need("margins"))
+    return _per_part(
+        evidence, quota, lambda members, count: mixtures.ccs(easiness[members], count, rng, beta=beta, strata=strata)
+    )
 
 
-def coverage_radius(features: Features, chosen: Indices) -> float:
-    """The largest distance from any sample to the nearest chosen one."""
-    if len(chosen) == len(features):
-        return 0.0
-    nearest = np.full(len(features), np.inf)
-    for start in range(0, len(chosen), 256):
-        block = features[chosen[start : start + 256]]
-        nearest = np.minimum(nearest, _squared_distances(features, block).min(1))
-    return float(np.sqrt(max(nearest.max(), 0.0)))
+def moderate(evidence: Evidence, quota: Quota, rng: np.random.Generator) -> Chosen:
+    """Per class, the samples whose distance to the class mean is nearest to the median distance."""
+    found = mixtures.moderate(evidence.features, evidence.labels)
+    return _per_part(evidence, quota, lambda members, count: np.argsort(found[members], kind="stable")[:count])
 
 
-def _by_class(
-    features: Features, labels: Indices, quota: Quota, select: Callable[[Features, int], npt.NDArray[np.integer]]
-) -> Indices:
-    parts = []
-    for label, count in quota.items():
-        members = np.flatnonzero(labels == label)
-        parts.append(members[select(features[members], count)])
-    return np.concatenate(parts).astype(np.int64)
+def drop_quota(evidence: Evidence, quota: Quota, rng: np.random.Generator) -> Chosen:
+    """As many samples as the quota sums to, more of the classes that the proxy gets wrong, random within each."""
+    recalls = evidence.need("recalls")
+    sizes = np.bincount(evidence.labels, minlength=len(recalls))
+    shares = mixtures.recall_quota(recalls, sizes, sum(quota.values()))
+    parts = [rng.permutation(np.flatnonzero(evidence.labels == label))[:count] for label, count in shares.items()]
+    return _equal(evidence, np.concatenate(parts))
 
 
-def _squared_distances(a: Features, b: Features) -> Features:
-    """(len(a), len(b))."""
-    distances: Features = np.square(a).sum(1)[:, None] - 2 * a @ b.T + np.square(b).sum(1)[None]
-    return np.maximum(distances, 0)
+def _per_part(
+    evidence: Evidence,
+    quota: Quota,
+    select: Callable[[Indices, int], npt.NDArray[np.integer]],
+    weights: Weights = "equal",
+) -> Chosen:
+    """Run `select`, which maps the samples of one part of the quota to positions among them, on each part."""
+    indices, sizes = [], []
+    for members, count in evidence.parts(quota):
+        if count == 0:
+            continue
+        chosen = select(members, count)
+        indices.append(members[chosen])
+        if weights == "clusters":
+            sizes.append(cluster_sizes(evidence.features[members], chosen.astype(np.int64)))
+    if weights == "equal":
+        return _equal(evidence, np.concatenate(indices))
+    return Chosen(np.concatenate(indices), np.concatenate(sizes))
+
+
+def _equal(evidence: Evidence, indices: Indices) -> Chosen:
+    return Chosen(indices, np.full(len(indices), len(evidence) / len(indices)))
+
+
+def _check_finite(features: Features) -> None:
+    bad = np.flatnonzero(~np.isfinite(features.sum(axis=1, dtype=np.float64)))
+    if len(bad):
+        raise ValueError(
+            f"coreset.features: {len(bad)} of {len(features)} samples have features that are not finite, "
+            f"the first is training sample {bad[0]}"
+        )
 
 
 SELECTIONS: Final[Mapping[str, Selection]] = {
@@ -153,4 +244,11 @@ SELECTIONS: Final[Mapping[str, Selection]] = {
     "k_means": k_means,
     "herding": herding,
     "k_center": k_center,
+    "facility_location": facility_location,
+    **{name: hardest(score) for name, score in HARDNESS.items()},
+    "ccs": ccs,
+    "moderate": moderate,
+    "drop_quota": drop_quota,
 }
+# these look at how the proxy learned, whatever the features
+NEEDS_TRAINING: Final = {*HARDNESS, "ccs", "drop_quota"}

@@ -58,6 +58,13 @@ def _samples(data: Dataset, path: Path, name: str) -> Samples:
         if name not in file:
             raise ValueError(f"{path}: has no '{name}', only {', '.join(file.files)}")
         indices = file[name].astype(np.int64)
+        weights = file["weights"].astype(np.float64) if "weights" in file else None
+    if weights is not None and not (
+        len(weights) == len(indices) and np.isfinite(weights).all() and (weights >= 0).all()
+    ):
+        raise ValueError(f"{path}: 'weights' must be one number of at least 0 per index")
     if len(indices) and not 0 <= indices.min() <= indices.max() < len(data.y):
         raise ValueError(f"{path}: '{name}' points outside the {len(data.y)} samples of {data.folder}")
-    return Samples(data.x, data.y, indices)
+    # equal weights say nothing, and training need not resample for them
+    uneven = weights is not None and len(weights) and weights.min() < weights.max()
+    return Samples(data.x, data.y, indices, weights if uneven else None)

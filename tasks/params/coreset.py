@@ -6,29 +6,59 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.params.section import Count, Fraction, Section
+from tasks.params.section import Count, Fraction, Section, Share
 
 
 class Proxy(Section):
-    """The small network whose last hidden layer supplies the features."""
+    """The small network whose last hidden layer supplies the features, and whose learning says what is hard.
+
+    early: the epoch after which the probabilities are read that el2n, grand, margin and entropy go by.
+    """
 
     epochs: Count = 5
     width: Count = 32
+    early: Count = 1
+
+    @model_validator(mode="after")
+    def _early_enough(self) -> Proxy:
+        if self.early > self.epochs:
+            raise ValueError(f"early is {self.early}; it must be at most epochs, {self.epochs}")
+        return self
+
+
+class Dedupe(Section):
+    """Near-duplicates are out before the selection: samples of a class whose features' cosine reaches `threshold`."""
+
+    threshold: Share = 0.99
 
 
 class Selection(Section):
-    """What every selection needs: a budget, as a fraction of the training split or a count per class."""
+    """What every selection needs: a budget, as a fraction of the training split or a count per class.
+
+    scope: whether each class gets its own share of the budget, or all samples compete for the whole of it.
+    """
 
     fraction: Fraction | None = None
     per_class: Count | None = None
+    scope: Literal["class", "all"] = "class"
     features: Literal["proxy", "raw"] = "proxy"
     proxy: Proxy = Proxy()
+    dedupe: Dedupe | None = None
 
     @model_validator(mode="after")
     def _one_budget(self) -> Selection:
         if (self.fraction is None) == (self.per_class is None):
             raise ValueError("give exactly one of fraction and per_class")
         return self
+
+    def knobs(self) -> dict[str, object]:
+        """What this method has beside what every selection needs, by the names of its function's arguments."""
+        own = set(type(self).model_fields) - set(Selection.model_fields) - {"method"}
+        return {name: getattr(self, name) for name in sorted(own)}
+
+
+# equal: each chosen sample stands for as many; clusters: for those to which it is the nearest chosen one
+Weights = Literal["equal", "clusters"]
 
 
 class RandomSelection(Selection):
@@ -41,6 +71,7 @@ class Stratified(Selection):
 
 class KMeans(Selection):
     method: Literal["k_means"]
+    weights: Weights = "equal"
 
 
 class Herding(Selection):
@@ -48,7 +79,64 @@ class Herding(Selection):
 
 
 class KCenter(Selection):
+    """partition: samples per cell where classes are too large to be selected from at once."""
+
     method: Literal["k_center"]
+    partition: Count | None = None
+    weights: Weights = "equal"
 
 
-Coreset = Annotated[RandomSelection | Stratified | KMeans | Herding | KCenter, Field(discriminator="method")]
+class FacilityLocation(Selection):
+    """epsilon: of stochastic greedy; partition: as for k_center."""
+
+    method: Literal["facility_location"]
+    greedy: Literal["lazy", "stochastic"] = "lazy"
+    epsilon: Share = 0.1
+    partition: Count | None = None
+    weights: Weights = "clusters"
+
+
+class El2n(Selection):
+    method: Literal["el2n"]
+
+
+class Grand(Selection):
+    method: Literal["grand"]
+
+
+class Margin(Selection):
+    method: Literal["margin"]
+
+
+class PredictionEntropy(Selection):
+    method: Literal["entropy"]
+
+
+class Forgetting(Selection):
+    method: Literal["forgetting"]
+
+
+class Aum(Selection):
+    method: Literal["aum"]
+
+
+class Ccs(Selection):
+    """beta: share of the hardest left out; strata: ranges of AUM drawn from alike."""
+
+    method: Literal["ccs"]
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    strata: Count = 50
+
+
+class Moderate(Selection):
+    method: Literal["moderate"]
+
+
+class DropQuota(Selection):
+    method: Literal["drop_quota"]
+
+
+Geometry = KMeans | Herding | KCenter | FacilityLocation
+Hardest = El2n | Grand | Margin | PredictionEntropy | Forgetting | Aum
+Mixture = Ccs | Moderate | DropQuota
+Coreset = Annotated[RandomSelection | Stratified | Geometry | Hardest | Mixture, Field(discriminator="method")]

@@ -41,6 +41,22 @@ def test_a_coreset_is_read_where_there_is_one(reads, tmp_path):
     assert data.coreset.indices.tolist() == [9, 4] and len(data.train) == 6
 
 
+@pytest.mark.parametrize(("weights", "kept"), [([1.0, 3.0], [1.0, 3.0]), ([3.0, 3.0], None)])
+def test_a_coreset_s_weights_are_read_where_they_differ(reads, tmp_path, weights, kept):
+    (tmp_path / "coreset").mkdir()
+    np.savez(tmp_path / "coreset" / "indices.npz", indices=np.array([9, 4]), weights=np.array(weights))
+    found = load_splits({**reads, "coreset": tmp_path / "coreset"}).coreset.weights
+    assert (None if found is None else found.tolist()) == kept
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, np.nan]])
+def test_weights_that_are_none_are_refused(reads, tmp_path, weights):
+    (tmp_path / "coreset").mkdir()
+    np.savez(tmp_path / "coreset" / "indices.npz", indices=np.array([9, 4]), weights=np.array(weights))
+    with pytest.raises(ValueError, match="'weights' must be one number of at least 0 per index"):
+        load_splits({**reads, "coreset": tmp_path / "coreset"})
+
+
 def test_samples_stay_on_disk_until_they_are_asked_for(reads):
     assert isinstance(load_splits(reads).train.x, np.memmap)
 

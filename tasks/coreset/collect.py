@@ -1,0 +1,128 @@
+"""What the selection goes by: raw inputs, or one training of a small network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks import checkpoint
+from tasks.coreset.evidence import Evidence, Features, Indices
+from tasks.coreset.scores import own_margin
+from tasks.data.augment import generator_of
+from tasks.data.batches import Samples, in_order, shuffled, steps_per_epoch
+from tasks.data.splits import Splits, moments
+from tasks.device import device, moved
+from tasks.models.normalised import Normalised
+from tasks.params import Factory, Proxy, Train
+from tasks.training.optimizer import learning_rate, make_optimizer
+
+
+@dataclass(frozen=True)
+class Seen:
+    """hidden: (n, d), input of the last layer; probabilities: (n, classes)."""
+
+    hidden: Features
+    probabilities: npt.NDArray[np.float32]
+
+
+def raw_features(data: Splits) -> Features:
+    """(n, d): the training inputs, standardised and flattened."""
+    mean, deviation = moments(data.train)
+    scale = torch.where(deviation > 0, 1 / deviation.clamp_min(1e-12), 0.0)
+    features = np.empty((len(data.train), int(np.prod(data.train.shape))), np.float32)
+    start = 0
+    for inputs, _ in in_order(data.train):
+        features[start : start + len(inputs)] = ((inputs - mean) * scale).flatten(1).numpy()
+        start += len(inputs)
+    return features
+
+
+def proxy_evidence(data: Splits, proxy: Proxy, seed: int, *, dynamics: bool) -> Evidence:
+    """Train a small network and note what a selection may ask for; without `dynamics`, its last hidden layer alone.
+
+    Coleman et al. 2020, arXiv:1906.11829: a far smaller network selects as well as the target itself. The training is
+    that of tasks.training.loop.fit_, which has no place to look at the samples between epochs.
+
+    Raises:
+        ValueError: the loss is no longer finite.
+    """
+    model = _network(data, proxy, seed)
+    train = Train(epochs=proxy.epochs)
+    optimizer = make_optimizer(model.parameters(), train)
+    labels = data.train.targets(slice(None)).numpy()
+    early, rights, margins = None, [], []
+    for epoch in range(proxy.epochs):
+        _epoch_(model, optimizer, data.train, train, epoch, seed)
+        if dynamics:
+            seen = _look(model, data.train)
+            rights.append(seen.probabilities.argmax(1) == labels)
+            margins.append(own_margin(seen.probabilities, labels).astype(np.float16))
+            early = seen if epoch + 1 == proxy.early else early
+    if early is None:
+        return Evidence(_look(model, data.train).hidden, labels)
+    return Evidence(
+        seen.hidden,
+        labels,
+        probabilities=early.probabilities,
+        hidden_norms=np.sqrt(np.square(early.hidden).sum(1) + 1),
+        right=np.stack(rights),
+        margins=np.stack(margins),
+        recalls=_recalls(model, data.validation, rights[-1], labels),
+    )
+
+
+def _network(data: Splits, proxy: Proxy, seed: int) -> Normalised:
+    if data.card.kind == "image":
+        sizes: dict[str, object] = {"channels": [proxy.width, 2 * proxy.width], "strides": [2, 2]}
+        factory = "tasks.models.cnn:CNN"
+    else:
+        sizes, factory = {"hidden": [proxy.width, proxy.width]}, "tasks.models.mlp:MLP"
+    recipe = Factory.model_validate({"factory": factory, "args": sizes})
+    model = checkpoint.build(recipe, data.card, moments(data.train), seed, "coreset.proxy")
+    # torch's stubs do not know that a module can change its layout
+    return model.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _epoch_(
+    model: Normalised, optimizer: torch.optim.Optimizer, samples: Samples, train: Train, epoch: int, seed: int
+) -> None:
+    model.train()
+    steps = steps_per_epoch(samples, train.batch_size)
+    for step, positions in enumerate(shuffled(samples, train.batch_size, generator_of(seed, epoch))):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(epoch * steps + step, train.epochs * steps, train)
+        logits = model(moved(samples.inputs(positions), device()))
+        loss = F.cross_entropy(logits, samples.targets(positions).to(device()))
+        if not bool(loss.isfinite()):
+            raise ValueError(f"coreset.proxy: the loss is {float(loss)} in epoch {epoch + 1}; set features: raw")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+@torch.no_grad()
+def _look(model: Normalised, samples: Samples) -> Seen:
+    head = model.eval().model.head
+    assert isinstance(head, nn.Module)
+    hidden: list[Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0].float().cpu()))
+    logits = [model(moved(inputs, device())).float().cpu() for inputs, _ in in_order(samples)]
+    handle.remove()
+    return Seen(torch.cat(hidden).numpy(), torch.cat(logits).softmax(1).numpy())
+
+
+def _recalls(
+    model: Normalised, validation: Samples, right: npt.NDArray[np.bool_], labels: Indices
+) -> npt.NDArray[np.float64]:
+    """(classes,): on the validation split, or on the training split if a class is missing from that."""
+    targets = validation.targets(slice(None)).numpy()
+    classes = len(np.bincount(labels))
+    if (np.bincount(targets, minlength=classes) > 0).all():
+        right, labels = _look(model, validation).probabilities.argmax(1) == targets, targets
+    sizes = np.bincount(labels, minlength=classes)
+    return np.bincount(labels, right, classes) / np.maximum(sizes, 1)

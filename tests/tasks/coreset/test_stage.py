@@ -1,0 +1,107 @@
+import json
+import logging
+from itertools import count
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import TypeAdapter
+
+from tasks.coreset.collect import proxy_evidence
+from tasks.coreset.selection import SELECTIONS
+from tasks.coreset.stage import coreset
+from tasks.data.dataset import Card, save_dataset
+from tasks.data.splits import load_splits
+from tasks.files import Files
+from tasks.params import Coreset, Proxy
+
+LABELS = np.repeat([0, 1, 2], [40, 25, 10])
+FEATURES = np.random.default_rng(0).standard_normal((75, 5)) + LABELS[:, None]
+ORDER = np.random.default_rng(0).permutation(75)
+
+
+@pytest.fixture
+def reads(tmp_path):
+    """Files of the toy, of which 60 samples are training's."""
+    table = pd.DataFrame({"id": range(75), "shift": np.where(np.arange(75) % 2, "night", "day")})
+    card = Card(name="t", kind="tabular", samples=0, input_shape=(), classes=("a", "b", "c"), slices=("shift",))
+    save_dataset(tmp_path / "data", FEATURES.astype(np.float32), LABELS, table, card)
+    np.savez(tmp_path / "split.npz", train=ORDER[:60], validation=ORDER[60:68], test=ORDER[68:])
+    return {"data": tmp_path / "data", "split": tmp_path / "split.npz"}
+
+
+@pytest.fixture
+def stage(reads, tmp_path):
+    """Run the stage; -> its numbers, files' bytes and report."""
+    runs = count()
+
+    def run(**params):
+        out = tmp_path / str(next(runs))
+        numbers = coreset(TypeAdapter(Coreset).validate_python(params), 0, Files(reads, {"coreset": out}))
+        with np.load(out / "indices.npz") as file:
+            assert set(file["indices"].tolist()) <= set(ORDER[:60].tolist())
+            assert len(file["weights"]) == len(file["indices"]) and file["weights"].sum() == pytest.approx(60)
+        report = json.loads((out / "report.json").read_text())
+        return numbers, [path.read_bytes() for path in sorted(out.iterdir())], report
+
+    return run
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_every_method_runs_as_a_stage(stage, name):
+    numbers, _, report = stage(method=name, fraction=0.5, proxy=Proxy(epochs=2))
+    assert numbers["samples"] == 30 and report["method"] == name
+
+
+@pytest.mark.parametrize("params", [{"method": "herding", "features": "raw"}, {"method": "herding"}, {"method": "ccs"}])
+def test_the_stage_run_twice_writes_the_same_bytes(stage, params):
+    assert stage(fraction=0.5, **params)[1] == stage(fraction=0.5, **params)[1]
+
+
+def test_the_stage_selects_training_samples_only_and_counts_them(stage):
+    numbers, _, report = stage(method="k_center", per_class=3, features="raw")
+    assert report["per_class"] == {"a": 3, "b": 3, "c": 3} and report["of"] == 60
+    assert numbers["samples"] == 9 and numbers["fraction"] == 0.15 and numbers["smallest_class"] == 3
+
+
+def test_the_report_says_how_far_the_selection_stands_for_all(stage):
+    _, _, report = stage(method="stratified", fraction=0.5, features="raw")
+    assert 0 <= report["slice_drift_shift"] < 0.5 and report["class_drift"] < 0.05 and 0 < report["mmd"] < 1
+    assert 0 <= report["two_sample_auc"] <= 1 and "note" not in report
+
+
+def test_k_center_covers_more_than_random(stage):
+    radius = [stage(method=name, fraction=0.5, features="raw")[0]["coverage_radius"] for name in ("k_center", "random")]
+    assert radius[0] < radius[1]
+
+
+def test_hardest_first_on_little_warns_in_log_and_report(stage, caplog):
+    with caplog.at_level(logging.WARNING):
+        _, _, report = stage(method="el2n", fraction=0.2)
+    assert "ccs or facility_location" in report["note"] and report["note"] in caplog.text
+
+
+def test_near_duplicates_may_be_removed_first(stage):
+    assert stage(method="random", fraction=0.2, features="raw", dedupe={"threshold": 0.9})[0]["samples"] == 12
+
+
+def test_a_class_that_ends_empty_is_named(stage):
+    with pytest.raises(ValueError, match="coreset: herding left class 'c' without a sample; take more, or stratified"):
+        stage(method="herding", per_class=1, scope="all", features="raw")
+
+
+def test_the_proxy_s_history_is_that_of_its_epochs(reads):
+    data = load_splits(reads)
+    found = proxy_evidence(data, Proxy(epochs=4, early=2), 0, dynamics=True)
+    assert found.right.shape == found.margins.shape == (4, 60) and found.right.dtype == bool
+    assert found.features.shape == (60, 32) and found.features.dtype == np.float32
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
+    assert ((found.margins[1] > 0) == found.right[1]).all()  # a positive margin is a right answer
+    assert ((found.probabilities.argmax(1) == found.labels) == found.right[1]).all()
+    assert (found.hidden_norms >= 1).all() and ((found.recalls >= 0) & (found.recalls <= 1)).all()
+
+
+def test_looking_at_the_samples_does_not_change_what_is_learned(reads):
+    data = load_splits(reads)
+    looked, plain = (proxy_evidence(data, Proxy(epochs=3), 0, dynamics=dynamics) for dynamics in (True, False))
+    assert np.array_equal(looked.features, plain.features) and plain.right is None
