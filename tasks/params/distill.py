@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tasks.params.section import Count, Factory, Fraction, NonNegative, Section
 from tasks.params.students import Student
-from tasks.params.training import Answers, Auto, Clean, Kd, Losses, Train
+from tasks.params.training import Answers, Auto, Clean, Kd, Losses, Train, refuse_unkept
 
 
 class Probe(Section):
@@ -55,3 +55,11 @@ class Distill(Section):
     answers: Answers = Clean(mode="clean")
     seeds: Count = 1
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _answers_suffice(self) -> Distill:
+        losses = () if self.losses == "auto" else self.losses
+        if any(loss.method == "mutual" for loss in losses) and len(losses) > 1:
+            raise ValueError("losses name mutual beside others; a peer teaches alone: name only mutual")
+        refuse_unkept(losses, self.answers, self.train.augment)
+        return self

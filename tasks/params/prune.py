@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.params.section import Count, NonNegative, Section, Share
-from tasks.params.training import Answers, Clean, Kd, Losses, Train
+from tasks.params.training import Answers, Clean, Kd, Losses, Train, refuse_unkept
 
 
 class L1(Section):
@@ -65,6 +65,13 @@ class Recovery(Section):
     answers: Answers = Clean(mode="clean")
     step: Train = Train(epochs=1, lr=0.002)
     final: Train = Train(epochs=5, lr=0.005)
+
+    @model_validator(mode="after")
+    def _answers_suffice(self) -> Recovery:
+        if any(loss.method == "mutual" for loss in self.losses):
+            raise ValueError("losses name mutual, which learns with a peer; recovery needs the teacher")
+        refuse_unkept(self.losses, self.answers, self.step.augment, self.final.augment)
+        return self
 
 
 class ChannelPruning(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -149,6 +150,20 @@ class Live(Section):
 
 
 Answers = Annotated[Clean | Views | Live, Field(discriminator="mode")]
+
+
+def refuse_unkept(losses: Sequence[Loss], answers: Answers, *augments: Augment) -> None:
+    """Raise ValueError where losses or augmentation need what `answers` does not keep."""
+    if answers.mode == "live":
+        return
+    tapped = [loss.teacher for loss in losses if isinstance(loss, FeatureLoss) and loss.teacher]
+    if tapped:
+        raise ValueError(
+            f"answers.mode is {answers.mode}, which keeps logits only; losses that compare the module "
+            f"'{tapped[0]}' need answers: {{mode: live}}"
+        )
+    if any(augment.mixup or augment.cutmix for augment in augments):
+        raise ValueError(f"answers.mode is {answers.mode}; mixup and cutmix need answers: {{mode: live}}")
 
 
 class Teacher(Section):

@@ -57,6 +57,10 @@ def fit_(
     """
     if not len(samples):
         raise ValueError(f"{series}: no training samples")
+    if samples.targets(slice(0, 1)).is_floating_point() and (
+        train.balance or train.augment.mixup or train.augment.cutmix
+    ):
+        raise ValueError(f"{series}: the targets are numbers; balance, mixup and cutmix are for classes")
     join()
     samples = balanced(samples) if train.balance else samples
     with torch.random.fork_rng():
@@ -155,15 +159,23 @@ def _batches(
     view = view or draw(len(samples), samples.shape, train.augment, generator)
     mixes = train.augment.mixup or train.augment.cutmix
     steps = steps_per_epoch(samples, train.batch_size)
-    title = f"{series} {state.epoch + 1}/{train.epochs}"
     order = shuffled(samples, train.batch_size, generator)
-    for whole in tqdm(order, title, steps, leave=False, disable=not sys.stderr.isatty()):
+    for whole in tqdm(order, _title(state, train, series), steps, leave=False, disable=not sys.stderr.isatty()):
         positions = part_of_batch(whole)
         inputs, targets = view.of(samples.inputs(positions), positions), samples.targets(positions)
         if mixes:
             soft = F.one_hot(targets, state.classes).float()
             inputs, targets = mixed(inputs, soft, train.augment, generator)
         yield moved(inputs, target), targets.to(target), positions
+
+
+def _title(state: State, train: Train, series: str) -> str:
+    """Of the progress bar, which itself says how much time is left: the epoch, and what the last one came to."""
+    title = f"{series} {state.epoch + 1}/{train.epochs}"
+    if not state.history:
+        return title
+    last = state.history[-1]
+    return f"{title}, loss {last.loss:.3f}, validation {last.validation_accuracy:.3f}"
 
 
 def _loss(state: State, run: Any, inputs: Tensor, targets: Tensor, positions: Indices, train: Train) -> Tensor:

@@ -17,6 +17,7 @@ from tasks.data.augment import View, draw, generator_of
 from tasks.data.batches import Indices, Samples
 from tasks.device import autocast, device, moved
 from tasks.params import Answers, Augment, Train, Views
+from tasks.params.training import refuse_unkept
 from tasks.training.losses import PEER_LOSSES
 from tasks.training.objective import Objective, Outputs
 from tasks.training.scratch import Scratch, hashed, network_hash
@@ -131,13 +132,7 @@ def ask(
         raise ValueError("mutual learns with a peer, not from a teacher; name it alone, and in distill.losses only")
     if answers.mode == "live":
         return LiveAnswers(teachers, objective.teacher_taps, train.precision)
-    if objective.teacher_taps:
-        raise ValueError(
-            f"answers.mode is {answers.mode}, which keeps logits only; losses that compare the module "
-            f"'{objective.teacher_taps[0]}' need answers: {{mode: live}}"
-        )
-    if augment.mixup or augment.cutmix:
-        raise ValueError(f"answers.mode is {answers.mode}; mixup and cutmix need answers: {{mode: live}}")
+    refuse_unkept(objective.losses, answers, augment)
     views = _views(samples, answers, augment, seed) if isinstance(answers, Views) else []
     drawn = f"{answers.model_dump_json()} {augment.model_dump_json()} {seed}" if views else "clean"
     facts = [text.encode() for text in (*map(network_hash, teachers), drawn)]

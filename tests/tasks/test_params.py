@@ -137,3 +137,24 @@ def test_the_demo_writes_out_only_keys_that_exist_in_pipeline_order():
     written = list(YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text()))
     fields = [field.alias or name for name, field in Params.model_fields.items()]
     assert [name for name in fields if name in written] == written
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ("losses: [{method: at, student: body.1, teacher: body.2}]", "the module 'body.2' need answers: {mode: live}"),
+        ("losses: [{method: kd}], train: {augment: {mixup: 0.2}}", "mixup and cutmix need answers: {mode: live}"),
+        ("losses: auto, train: {augment: {cutmix: 0.2}}", "mixup and cutmix need answers: {mode: live}"),
+        ("losses: [{method: kd}, {method: mutual}]", "name only mutual"),
+        ("losses: none", "distill.losses is 'none': input should be 'auto'"),
+    ],
+)
+def test_what_the_teacher_s_kept_answers_cannot_give_is_refused_before_any_work(tmp_path, section, says):
+    text = (Path(__file__).parents[2] / "params.smoke.yaml").read_text()
+    start, _, rest = text.partition("distill:\n")
+    path = tmp_path / "params.yaml"
+    distill = f'distill: {{model: {{factory: "tasks.models.cnn:CNN"}}, {section}}}\n'
+    path.write_text(start + distill + "prune:" + rest.partition("prune:")[2])
+    with pytest.raises(ValueError) as error:
+        load_params(path)
+    assert says in str(error.value)
