@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test check format mlflow prefect docs
+.PHONY: install demo test check format bench mlflow prefect docs
 
 install: $(BIN)/.installed
 
@@ -29,6 +29,11 @@ check: install
 format: install
 	ruff format .
 	ruff check --fix .
+
+# Hours; each writes benchmarks/results/NAME.json, and takes up what an earlier, stopped run has measured
+bench: install
+	python benchmarks/training.py
+	python benchmarks/distillation.py
 
 docs: install
 	cog -r docs/reference.md
