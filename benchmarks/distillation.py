@@ -106,7 +106,7 @@ def measured(
 ) -> dict[str, Any]:
     """The row, from disk where it has been measured."""
     method, student = METHODS[name], STUDENTS[size][shape]
-    recipe = f"{facts['recipe']} {student.model_dump_json()} {method} {seed}"
+    recipe = _recipe(facts, size, shape, name, seed)
     path = fashion.WORK / "distillation" / f"{size} {shape} {name} {seed}.json"
     if path.is_file() and (row := json.loads(path.read_text()))["recipe"] == recipe:
         return dict(row)
@@ -135,6 +135,11 @@ def measured(
     return row
 
 
+def _recipe(facts: dict[str, Any], size: str, shape: str, name: str, seed: int) -> str:
+    """All that a row depends on; a row of another recipe is measured again, and not counted."""
+    return f"{facts['recipe']} {STUDENTS[size][shape].model_dump_json()} {METHODS[name]} {seed}"
+
+
 def start(splits: Splits, teacher: Normalised, student: Student, method: Method, seed: int) -> Normalised:
     """Fresh weights by the seed; only a student cut from the teacher and taught by it keeps the teacher's."""
     model = build_student(student, teacher, splits.card, moments(splits.train), splits.validation, seed)
@@ -144,13 +149,15 @@ def start(splits: Splits, teacher: Normalised, student: Student, method: Method,
 
 def summarise(facts: dict[str, Any]) -> None:
     """Mean and spread of every cell, and the share of the gap that the best way closes."""
-    rows = [json.loads(path.read_text()) for path in sorted((fashion.WORK / "distillation").glob("*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted((fashion.WORK / "distillation").glob("*.json"))]
+    keys = ("student", "shape", "method", "seed")
+    rows = [row for row in found if row["recipe"] == _recipe(facts, *(row[key] for key in keys))]
     cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         cells.setdefault((row["student"], row["shape"], row["method"]), []).append(row)
     table = []
-    for (size, shape, name), found in cells.items():
-        values = [row["accuracy"] for row in found]
+    for (size, shape, name), same in cells.items():
+        values = [row["accuracy"] for row in same]
         table.append(
             {
                 "student": size,
@@ -158,11 +165,11 @@ def summarise(facts: dict[str, Any]) -> None:
                 "method": name,
                 "accuracy_mean": statistics.mean(values),
                 "accuracy_sd": statistics.stdev(values) if len(values) > 1 else None,
-                "validation_mean": statistics.mean(row["validation"] for row in found),
+                "validation_mean": statistics.mean(row["validation"] for row in same),
                 "seeds": len(values),
-                "macs": found[0]["macs"],
-                "parameters": found[0]["parameters"],
-                "cpu_s": statistics.mean(row["cpu_s"] for row in found),
+                "macs": same[0]["macs"],
+                "parameters": same[0]["parameters"],
+                "cpu_s": statistics.mean(row["cpu_s"] for row in same),
             }
         )
         last = table[-1]
@@ -170,14 +177,18 @@ def summarise(facts: dict[str, Any]) -> None:
         print(f"{size:5} {shape:6} {name:22} {100 * last['accuracy_mean']:.2f}{spread} ({last['seeds']} seeds)")
     closed = [gap for size in STUDENTS if (gap := gap_closed(table, size, facts["accuracy"])) is not None]
     headline = {
-        "gap_closed_mean": statistics.mean(gap["against_same_steps"] for gap in closed) if closed else None,
-        "gap_closed_mean_against_best_alone": statistics.mean(gap["against_best"] for gap in closed)
-        if closed
-        else None,
+        "gap_closed_mean": _mean(closed, "against_same_steps"),
+        "gap_closed_mean_against_best_alone": _mean(closed, "against_best"),
         "teacher_accuracy": facts["accuracy"],
         "teacher_minutes": facts["minutes"],
+        "teacher_cpu_minutes": facts["cpu_minutes"],
     }
     fashion.keep("distillation", sorted({row["seed"] for row in rows}), table + closed, headline)
+
+
+def _mean(closed: list[dict[str, Any]], key: str) -> float | None:
+    """Over all sizes of student, or nothing."""
+    return statistics.mean(gap[key] for gap in closed) if len(closed) == len(STUDENTS) else None
 
 
 def gap_closed(table: list[dict[str, Any]], size: str, teacher: float) -> dict[str, Any] | None:
