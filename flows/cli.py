@@ -94,6 +94,33 @@ def report(params: Path | None, as_json: bool) -> None:
 
 @downsize.command()
 @PARAMS_OPTION
+@click.option("--methods", default=None, help="Separated by commas; all where none is given.")
+@click.option("--fractions", default="0.01,0.05,0.1,0.3", show_default=True, help="Of the training split.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Selections and trainings.")
+@JSON_OPTION
+def compare(params: Path | None, methods: str | None, fractions: str, seeds: int, as_json: bool) -> None:
+    """Draw accuracy against fraction for many coreset methods, on the data and split of the last run."""
+    from flows.workspace import existing
+    from tasks.coreset import compare as coresets
+    from tasks.params import load_params
+
+    recipe = load_params(_path(params))
+    workspace = existing(_root(), _path(params))
+    cells = coresets.compare(
+        recipe.coreset,
+        recipe.seed,
+        {"data": workspace / "artifacts" / "data", "split": workspace / "artifacts" / "split.npz"},
+        methods=coresets.named_methods(methods),
+        fractions=coresets.named_fractions(fractions),
+        seeds=seeds,
+    )
+    coresets.write_comparison(cells, workspace / "reports")
+    chart = f"Chart and table: {workspace / 'reports' / 'coreset_comparison'}.png, .csv"
+    _print([asdict(cell) for cell in cells], f"{coresets.comparison_text(cells)}\n{chart}", as_json)
+
+
+@downsize.command()
+@PARAMS_OPTION
 def register(params: Path | None) -> None:
     """Register the variants that a run or `dvc repro` left here; twice changes nothing."""
     from flows.workspace import existing, tracked

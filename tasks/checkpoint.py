@@ -21,9 +21,12 @@ from tasks.plugins import make
 SIZES: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.Conv1d: ("in_channels", "out_channels", "groups"),
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
+    nn.ConvTranspose1d: ("in_channels", "out_channels", "groups"),
+    nn.ConvTranspose2d: ("in_channels", "out_channels", "groups"),
     nn.Linear: ("in_features", "out_features"),
     nn.BatchNorm1d: ("num_features",),
     nn.BatchNorm2d: ("num_features",),
+    nn.PReLU: ("num_parameters",),
 }
 
 
@@ -68,7 +71,7 @@ def save(model: Normalised, card: Card, folder: Path, parent: str | None) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
-    table = {name: sizes for name, module in model.named_modules() if (sizes := _sizes(module))}
+    table = {name: sizes for name, module in model.named_modules() if (sizes := sizes_of(module))}
     model_card = ModelCard(
         factory=model.factory, input_shape=card.input_shape, classes=card.classes, channels=table, parent=parent
     )
@@ -140,7 +143,8 @@ def fit_weights_(model: nn.Module, state: Mapping[str, Tensor], field: str) -> N
     model.load_state_dict(dict(state))
 
 
-def _sizes(module: nn.Module) -> dict[str, int]:
+def sizes_of(module: nn.Module) -> dict[str, int]:
+    """What model.json records of a layer; nothing where pruning must not change it."""
     return {name: getattr(module, name) for name in SIZES.get(type(module), ())}
 
 
@@ -150,7 +154,7 @@ def _resize(model: nn.Module, channels: Mapping[str, Mapping[str, int]], state: 
     for name, sizes in channels.items():
         if name not in modules or set(sizes) != set(SIZES.get(type(modules[name]), ())):
             raise ValueError(f"model.json: the table of channels does not fit the model at '{name}'")
-        if _sizes(modules[name]) == dict(sizes):
+        if sizes_of(modules[name]) == dict(sizes):
             continue
         for attribute, size in sizes.items():
             setattr(modules[name], attribute, size)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tasks import checkpoint
 from tasks.coreset.evidence import Evidence, Features, Indices
+from tasks.coreset.proxies import ARCHITECTURES, network, step_
 from tasks.coreset.scores import own_margin
 from tasks.data.augment import generator_of
 from tasks.data.batches import Samples, in_order, shuffled, steps_per_epoch
 from tasks.data.splits import Splits, moments
 from tasks.device import device, moved
 from tasks.models.normalised import Normalised
-from tasks.params import Factory, Proxy, Train
+from tasks.params import Proxy, Train
 from tasks.training.optimizer import learning_rate, make_optimizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ class Seen:
 
     hidden: Features
     probabilities: npt.NDArray[np.float32]
+
+
+def collect(data: Splits, features: Literal["proxy", "raw"], proxy: Proxy, seed: int, *, dynamics: bool) -> Evidence:
+    """The features asked for, and with `dynamics` how a proxy learned."""
+    if features == "raw" and not dynamics:
+        return Evidence(raw_features(data), data.train.targets(slice(None)).numpy())
+    start = time.perf_counter()
+    evidence = proxy_evidence(data, proxy, seed, dynamics=dynamics)
+    log.info("coreset: proxy trained for %d epochs, %.1f s", proxy.epochs, time.perf_counter() - start)
+    return evidence if features == "proxy" else replace(evidence, features=raw_features(data))
 
 
 def raw_features(data: Splits) -> Features:
@@ -51,7 +65,7 @@ def proxy_evidence(data: Splits, proxy: Proxy, seed: int, *, dynamics: bool) -> 
     Raises:
         ValueError: the loss is no longer finite.
     """
-    model = _network(data, proxy, seed)
+    model = network(data, next(iter(ARCHITECTURES[data.card.kind])), proxy.width, seed, "coreset.proxy")
     train = Train(epochs=proxy.epochs)
     optimizer = make_optimizer(model.parameters(), train)
     labels = data.train.targets(slice(None)).numpy()
@@ -76,33 +90,16 @@ def proxy_evidence(data: Splits, proxy: Proxy, seed: int, *, dynamics: bool) -> 
     )
 
 
-def _network(data: Splits, proxy: Proxy, seed: int) -> Normalised:
-    if data.card.kind == "image":
-        sizes: dict[str, object] = {"channels": [proxy.width, 2 * proxy.width], "strides": [2, 2]}
-        factory = "tasks.models.cnn:CNN"
-    else:
-        sizes, factory = {"hidden": [proxy.width, proxy.width]}, "tasks.models.mlp:MLP"
-    recipe = Factory.model_validate({"factory": factory, "args": sizes})
-    model = checkpoint.build(recipe, data.card, moments(data.train), seed, "coreset.proxy")
-    # torch's stubs do not know that a module can change its layout
-    return model.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
 def _epoch_(
     model: Normalised, optimizer: torch.optim.Optimizer, samples: Samples, train: Train, epoch: int, seed: int
 ) -> None:
     model.train()
     steps = steps_per_epoch(samples, train.batch_size)
     for step, positions in enumerate(shuffled(samples, train.batch_size, generator_of(seed, epoch))):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(epoch * steps + step, train.epochs * steps, train)
-        logits = model(moved(samples.inputs(positions), device()))
-        loss = F.cross_entropy(logits, samples.targets(positions).to(device()))
+        rate = learning_rate(epoch * steps + step, train.epochs * steps, train)
+        loss = step_(model, optimizer, samples, positions, rate)
         if not bool(loss.isfinite()):
             raise ValueError(f"coreset.proxy: the loss is {float(loss)} in epoch {epoch + 1}; set features: raw")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
 
 
 @torch.no_grad()

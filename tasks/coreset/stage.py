@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.coreset.collect import proxy_evidence, raw_features
-from tasks.coreset.evidence import Chosen, Evidence, Quota
+from tasks.coreset.collect import collect
+from tasks.coreset.evidence import Chosen, Evidence, Indices, Quota
+from tasks.coreset.judge import judge
 from tasks.coreset.representativeness import representativeness
 from tasks.coreset.selection import NEEDS_TRAINING, choose, quota
 from tasks.data.dataset import load_dataset
@@ -21,30 +24,40 @@ from tasks.params import Coreset
 
 log = logging.getLogger(__name__)
 
+RANDOM: Final = ("random", "stratified")
+
 
 def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
-    """Select, and say how well the selection stands for the training split."""
+    """Select, judge the selection against random ones, and say how well it stands for the training split."""
     data = load_splits(files.reads)
     classes = data.card.classes
     labels = data.train.targets(slice(None)).numpy()
     wanted = quota(labels, len(classes), fraction=params.fraction, per_class=params.per_class)
-    evidence = collect(data, params, seed)
-    if params.scope == "all":
-        evidence, wanted = replace(evidence, groups=np.zeros_like(labels)), {0: sum(wanted.values())}
+    evidence = collect(data, params.features, params.proxy, seed, dynamics=params.method in NEEDS_TRAINING)
     chosen = _choose(params, evidence, wanted, seed)
     sizes = np.bincount(labels[chosen.indices], minlength=len(classes))
     if (sizes == 0).any():
         empty = classes[int(np.argmin(sizes))]
         raise ValueError(f"coreset: {params.method} left class '{empty}' without a sample; take more, or stratified")
+    taken, note, judged = params.method, chosen.note, None
+    if params.judge and params.method not in RANDOM and len(chosen.indices) < len(labels):
+        drawn = [_drawn(evidence, wanted, seed + place) for place in range(params.judge.seeds)]
+        judged = _judged(data, chosen, drawn, params, seed)
+        if params.fallback and not judged["beats"]:
+            chosen, taken = drawn[0], "stratified"
+            log.warning("coreset: %s is not proven better than random; stratified is taken", params.method)
     slices = _slices(data, files)
     found = representativeness(evidence.features, labels, chosen, np.random.default_rng(seed), slices)
     report = {
         "method": params.method,
+        "taken": taken,
         "features": params.features,
         "samples": len(chosen.indices),
         "of": len(labels),
-        "per_class": dict(zip(classes, sizes.tolist(), strict=True)),
-        **({"note": chosen.note} if chosen.note else {}),
+        "per_class": _by_class(labels[chosen.indices], classes),
+        "per_class_of": _by_class(labels, classes),
+        **({"note": note} if note else {}),
+        **({"verdict": judged["verdict"], "judge": judged} if judged else {}),
         **found,
     }
     folder = files.writes["coreset"]
@@ -54,33 +67,49 @@ def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
     return {
         "samples": len(chosen.indices),
         "fraction": len(chosen.indices) / len(labels),
-        "smallest_class": int(sizes.min()),
+        "smallest_class": min(report["per_class"].values()),
         "coverage_radius": found["coverage_radius"],
         "mmd": found["mmd"],
+        **({"gain_over_random": judged["gain"]} if judged else {}),
     }
 
 
-def collect(data: Splits, params: Coreset, seed: int) -> Evidence:
-    """The features asked for, and the proxy's learning where the method goes by it."""
-    dynamics = params.method in NEEDS_TRAINING
-    if params.features == "raw" and not dynamics:
-        return Evidence(raw_features(data), data.train.targets(slice(None)).numpy())
-    start = time.perf_counter()
-    evidence = proxy_evidence(data, params.proxy, seed, dynamics=dynamics)
-    log.info("coreset: proxy trained for %d epochs, %.1f s", params.proxy.epochs, time.perf_counter() - start)
-    return evidence if params.features == "proxy" else replace(evidence, features=raw_features(data))
+def select(params: Coreset, evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
+    """Choose as the section says, but as many of each class as `wanted`."""
+    threshold = params.dedupe.threshold if params.dedupe else None
+    if params.scope == "all":
+        evidence, wanted = replace(evidence, groups=np.zeros_like(evidence.labels)), {0: sum(wanted.values())}
+    rng = np.random.default_rng(seed)
+    return choose(params.method, evidence, wanted, rng, knobs=params.knobs(), threshold=threshold)
 
 
 def _choose(params: Coreset, evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
     start = time.perf_counter()
-    threshold = params.dedupe.threshold if params.dedupe else None
-    rng = np.random.default_rng(seed)
-    chosen = choose(params.method, evidence, wanted, rng, knobs=params.knobs(), threshold=threshold)
+    chosen = select(params, evidence, wanted, seed)
     seconds = time.perf_counter() - start
     log.info("coreset: %s chose %d of %d, %.1f s", params.method, len(chosen.indices), len(evidence), seconds)
     if chosen.note:
         log.warning("coreset: %s", chosen.note)
     return chosen
+
+
+def _drawn(evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
+    """What `method: stratified` takes with this seed."""
+    return choose("stratified", evidence, wanted, np.random.default_rng(seed))
+
+
+def _judged(data: Splits, chosen: Chosen, drawn: Sequence[Chosen], params: Coreset, seed: int) -> dict[str, Any]:
+    assert params.judge is not None
+    start = time.perf_counter()
+    found = judge(data, chosen, drawn, params.judge, width=params.proxy.width, seed=seed)
+    seconds = time.perf_counter() - start
+    trained = f"{len(found['runs'])} trainings of {found['steps']} steps"
+    log.info("coreset: %s %s; %s, %.1f s", params.method, found["verdict"], trained, seconds)
+    return found
+
+
+def _by_class(labels: Indices, classes: Sequence[str]) -> dict[str, int]:
+    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def _slices(data: Splits, files: Files) -> dict[str, npt.NDArray[np.str_]]:

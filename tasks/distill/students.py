@@ -23,12 +23,13 @@ from tasks.measure.runtime import Call, interleaved, open_session
 from tasks.measure.size import macs, parameters
 from tasks.models.normalised import Normalised
 from tasks.params import ChannelPruning, Factory
-from tasks.params.prune import MacsTarget
+from tasks.params.prune import ChannelTarget
 from tasks.params.students import PrunedTeacher, Slim, Student
 from tasks.plugins import resolve
 from tasks.prune.allocation import Sensitivity, allocate
 from tasks.prune.channels import Group, groups, remove_
 from tasks.prune.criteria import CRITERIA
+from tasks.prune.evidence import Evidence
 from tasks.prune.structured import kept_channels, scan, weakest
 
 FIELD: Final = "distill.model"
@@ -175,7 +176,7 @@ class _Cutter:
 
 
 def _pruned(params: PrunedTeacher, teacher: Normalised, card: Card, validation: Samples, seed: int) -> Normalised:
-    cutter = _cutter(params, teacher, card, validation.first(params.sensitivity.samples, seed))
+    cutter = _cutter(params, teacher, card, validation.first(params.sensitivity.samples, seed), seed)
 
     def operations(model: nn.Module) -> float:
         return macs(model, card.input_shape)
@@ -195,11 +196,11 @@ def _pruned(params: PrunedTeacher, teacher: Normalised, card: Card, validation: 
     return _fast_enough(cutter, target.latency, operations, latency)
 
 
-def _cutter(params: PrunedTeacher, teacher: Normalised, card: Card, subset: Samples) -> _Cutter:
+def _cutter(params: PrunedTeacher, teacher: Normalised, card: Card, subset: Samples, seed: int) -> _Cutter:
     # a frozen teacher's student must train
     dense = deepcopy(teacher).eval().requires_grad_(True)
     try:
-        found = groups(dense, card.input_shape, CRITERIA[params.criterion.method])
+        found = groups(dense, card.input_shape, CRITERIA[params.criterion.method], samples=subset, seed=seed)
     except ValueError as error:
         raise ValueError(f"{FIELD}: pruned_teacher cannot cut this teacher ({error}); name a factory") from None
 
@@ -209,12 +210,13 @@ def _cutter(params: PrunedTeacher, teacher: Normalised, card: Card, subset: Samp
     # `scan` reads all but the target
     settings = ChannelPruning(
         pattern="channel",
-        target=MacsTarget(macs=0.5),
+        target=ChannelTarget(macs=0.5),
         criterion=params.criterion,
         sensitivity=params.sensitivity,
         round_to=params.round_to,
+        recalibrate=False,  # it is trained whole, whatever its statistics are
     )
-    points = scan(dense, settings, card.input_shape, score)
+    points = scan(dense, settings, Evidence(card.input_shape, score, subset, seed))
     return _Cutter(dense, found, points, score(dense)[0], params, card.input_shape)
 
 

@@ -32,10 +32,23 @@ class Dedupe(Section):
     threshold: Share = 0.99
 
 
+class Judge(Section):
+    """Small networks of two architectures, of `proxy.width`, trained on the chosen samples and on random ones.
+
+    epochs: passes over the whole training split, as steps that every training takes alike (100 to 1000 of them).
+    seeds: random sets, each with its own initial weights.
+    """
+
+    epochs: Count = 5
+    seeds: Count = 3
+
+
 class Selection(Section):
     """What every selection needs: a budget, as a fraction of the training split or a count per class.
 
     scope: whether each class gets its own share of the budget, or all samples compete for the whole of it.
+    judge: whether the chosen samples teach more than random ones; not asked of random ones, nor where all are kept.
+    fallback: what is taken where that is not proven; None: the chosen samples all the same.
     """
 
     fraction: Fraction | None = None
@@ -44,11 +57,19 @@ class Selection(Section):
     features: Literal["proxy", "raw"] = "proxy"
     proxy: Proxy = Proxy()
     dedupe: Dedupe | None = None
+    judge: Judge | None = Judge()
+    fallback: Literal["random"] | None = None
 
     @model_validator(mode="after")
     def _one_budget(self) -> Selection:
         if (self.fraction is None) == (self.per_class is None):
             raise ValueError("give exactly one of fraction and per_class")
+        return self
+
+    @model_validator(mode="after")
+    def _fallback_is_judged(self) -> Selection:
+        if self.fallback and self.judge is None:
+            raise ValueError("fallback is random and judge is null; who falls back must judge, as judge: {} does")
         return self
 
     def knobs(self) -> dict[str, object]:

@@ -10,6 +10,10 @@ from tasks.params.section import Count, NonNegative, Section, Share
 from tasks.params.training import Answers, Clean, Kd, Losses, Train, refuse_unkept
 
 
+class Random(Section):
+    method: Literal["random"]
+
+
 class L1(Section):
     method: Literal["l1"]
 
@@ -18,7 +22,30 @@ class L2(Section):
     method: Literal["l2"]
 
 
-Criterion = Annotated[L1 | L2, Field(discriminator="method")]
+class BnScale(Section):
+    method: Literal["bn_scale"]
+
+
+class Taylor(Section):
+    method: Literal["taylor"]
+
+
+class Fpgm(Section):
+    method: Literal["fpgm"]
+
+
+class Lamp(Section):
+    method: Literal["lamp"]
+
+
+class Wanda(Section):
+    method: Literal["wanda"]
+
+
+Criterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm | Lamp | Wanda, Field(discriminator="method")]
+ChannelCriterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm, Field(discriminator="method")]
+WeightCriterion = Annotated[Random | L1 | L2 | Taylor | Lamp | Wanda, Field(discriminator="method")]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class OneShot(Section):
@@ -45,10 +72,30 @@ class Sensitivity(Section):
     samples: Count = 1000
 
 
-class MacsTarget(Section):
-    """Share of the dense model's multiply-accumulates that is left."""
+class Subset(Section):
+    """How many samples of the validation split the scan looks at."""
 
-    macs: Share
+    samples: Count = 1000
+
+
+class ChannelTarget(Section):
+    """Share of the dense model's multiply-accumulates or parameters that is left."""
+
+    macs: Share | None = None
+    parameters: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> ChannelTarget:
+        if (self.macs is None) == (self.parameters is None):
+            raise ValueError("give exactly one of macs and parameters")
+        return self
+
+
+class Protect(Section):
+    """Layers that keep all their channels: the first one, and the last one before the output."""
+
+    first: bool = False
+    last: bool = False
 
 
 class SparsityTarget(Section):
@@ -76,21 +123,51 @@ class Recovery(Section):
 
 class ChannelPruning(Section):
     pattern: Literal["channel"]
-    target: MacsTarget
-    criterion: Criterion = L2(method="l2")
+    target: ChannelTarget
+    criterion: ChannelCriterion = L2(method="l2")
+    scope: Literal["sensitivity", "uniform", "global"] = "sensitivity"
     schedule: Schedule = Linear(method="linear")
     sensitivity: Sensitivity = Sensitivity()
     round_to: Count = 4
+    ignore: Names = ()
+    protect: Protect = Protect()
+    recalibrate: bool = True
+    compensate: bool = False
+    calibration_samples: Count = 256
     recovery: Recovery = Recovery()
 
 
 class UnstructuredPruning(Section):
     pattern: Literal["unstructured"]
     target: SparsityTarget
-    criterion: Criterion = L1(method="l1")
+    criterion: WeightCriterion = L1(method="l1")
     schedule: Schedule = Cubic(method="cubic")
     sensitivity: Sensitivity = Sensitivity()
+    ignore: Names = ()
+    recalibrate: bool = True
+    calibration_samples: Count = 256
     recovery: Recovery = Recovery()
 
 
-Prune = Annotated[ChannelPruning | UnstructuredPruning, Field(discriminator="pattern")]
+class NmPruning(Section):
+    """Of every `m` weights that follow each other along the inputs, `n` stay."""
+
+    pattern: Literal["n_m"]
+    n: Count = 2
+    m: Count = 4
+    criterion: WeightCriterion = L1(method="l1")
+    schedule: Schedule = OneShot(method="one_shot")
+    sensitivity: Subset = Subset()
+    ignore: Names = ()
+    recalibrate: bool = True
+    calibration_samples: Count = 256
+    recovery: Recovery = Recovery()
+
+    @model_validator(mode="after")
+    def _some_go(self) -> NmPruning:
+        if self.n >= self.m:
+            raise ValueError(f"n is {self.n} and m is {self.m}; n of every m weights stay, so n must be below m")
+        return self
+
+
+Prune = Annotated[ChannelPruning | UnstructuredPruning | NmPruning, Field(discriminator="pattern")]

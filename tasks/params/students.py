@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Tag, model_validator
 
-from tasks.params.prune import L2, Criterion, Sensitivity
+from tasks.params.prune import L2, ChannelCriterion, Sensitivity
 from tasks.params.section import Count, Factory, Fraction, Section, Share
 
 
@@ -30,7 +30,7 @@ class PrunedTeacher(Section):
 
     method: Literal["pruned_teacher"]
     target: StudentTarget
-    criterion: Criterion = L2(method="l2")
+    criterion: ChannelCriterion = L2(method="l2")
     round_to: Count = 8
     sensitivity: Sensitivity = Sensitivity()
 

@@ -1,4 +1,4 @@
-"""How much each layer can bear to lose, and how much it has to lose for the whole to meet a target."""
+"""How much each layer loses, by one of three rules, for the whole to meet a target."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 Score = Callable[[nn.Module], tuple[float, float]]
+Cost = Callable[[Mapping[str, float]], float]
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,7 @@ class Sensitivity:
     accuracy: float
 
 
-def allocate(
-    scan: Sequence[Sensitivity], baseline: float, cost: Callable[[Mapping[str, float]], float], target: float
-) -> dict[str, float]:
+def allocate(scan: Sequence[Sensitivity], baseline: float, cost: Cost, target: float) -> dict[str, float]:
     """Pruning ratio by layer: all layers give way to the same rise of the loss, as small a one as meets `target`.
 
     baseline: loss before any pruning. cost: what is left, as a share, at given ratios; falls with them.
@@ -32,16 +32,56 @@ def allocate(
         ValueError: even the largest ratios scanned leave more than `target`.
     """
     curves = {layer: _curve(scan, layer, baseline) for layer in dict.fromkeys(point.layer for point in scan)}
-    low, high = 0.0, max(curve[1][-1] for curve in curves.values())
-    most = _ratios(curves, high)
-    if cost(most) > target:
-        raise ValueError(
-            f"prune.target is {target}; the largest ratios scanned leave {cost(most):.3f}; raise it or scan higher"
-        )
+
+    def plan(rise: float) -> dict[str, float]:
+        return {layer: float(np.interp(rise, rises, ratios)) for layer, (ratios, rises) in curves.items()}
+
+    high = max(curve[1][-1] for curve in curves.values())
+    return _least(plan, high, cost, target, "the largest ratios scanned leave {:.3f}; raise it or scan higher")
+
+
+def uniform(layers: Sequence[str], cost: Cost, target: float) -> dict[str, float]:
+    """The same pruning ratio for every layer, as small a one as meets `target`.
+
+    Raises:
+        ValueError: the smallest each layer can be is not small enough.
+    """
+    return _least(lambda ratio: dict.fromkeys(layers, ratio), 1.0, cost, target, SMALLEST)
+
+
+def ranked(scores: Mapping[str, Tensor], cost: Cost, target: float) -> dict[str, float]:
+    """Pruning ratio by layer when the lowest scores of all layers go, as few as meet `target`.
+
+    scores: (channels,) by layer, comparable between layers.
+
+    Raises:
+        ValueError: the smallest each layer can be is not small enough.
+    """
+    owner = [layer for layer, own in scores.items() for _ in range(len(own))]
+    order = [owner[place] for place in torch.cat(list(scores.values())).argsort(stable=True).tolist()]
+
+    def plan(share: float) -> dict[str, float]:
+        gone = order[: round(share * len(order))]
+        return {layer: gone.count(layer) / len(own) for layer, own in scores.items()}
+
+    return _least(plan, 1.0, cost, target, SMALLEST)
+
+
+SMALLEST = "the smallest that its layers can be leaves {:.3f}; raise it, lower round_to, or ignore and protect less"
+
+
+def _least(
+    plan: Callable[[float], dict[str, float]], high: float, cost: Cost, target: float, best: str
+) -> dict[str, float]:
+    """The plan for the smallest number up to `high` that costs at most `target`."""
+    least = cost(plan(high))
+    if least > target:
+        raise ValueError(f"prune.target is {target}; {best.format(least)}")
+    low = 0.0
     for _ in range(60):  # fine enough to tell layers apart whose pruning costs nothing
         middle = (low + high) / 2
-        low, high = (low, middle) if cost(_ratios(curves, middle)) <= target else (middle, high)
-    return _ratios(curves, high)
+        low, high = (low, middle) if cost(plan(middle)) <= target else (middle, high)
+    return plan(high)
 
 
 def _curve(scan: Sequence[Sensitivity], layer: str, baseline: float) -> tuple[list[float], list[float]]:
@@ -51,7 +91,3 @@ def _curve(scan: Sequence[Sensitivity], layer: str, baseline: float) -> tuple[li
     # strictly rising, so that the inverse is defined where pruning a layer costs nothing
     rises = np.maximum.accumulate([0.0, *(rise for _, rise in points)]) + 1e-9 * np.arange(len(ratios))
     return ratios, rises.tolist()
-
-
-def _ratios(curves: Mapping[str, tuple[list[float], list[float]]], rise: float) -> dict[str, float]:
-    return {layer: float(np.interp(rise, rises, ratios)) for layer, (ratios, rises) in curves.items()}

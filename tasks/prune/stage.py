@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from copy import deepcopy
+
 from torch import nn
 
 from tasks import checkpoint
@@ -13,6 +16,8 @@ from tasks.measure.size import macs, nonzero, parameters
 from tasks.params import ChannelPruning, Prune
 from tasks.prune import structured, unstructured
 from tasks.prune.allocation import Sensitivity
+from tasks.prune.calibration import recalibrate_
+from tasks.prune.evidence import Evidence
 from tasks.prune.schedules import SCHEDULES
 from tasks.training.curves import write_curves, write_rows
 from tasks.training.loop import fit_
@@ -20,6 +25,8 @@ from tasks.training.objective import Objective
 from tasks.training.scratch import scratch_of
 from tasks.training.state import Epoch, Lesson
 from tasks.training.teachers import ask
+
+log = logging.getLogger(__name__)
 
 
 def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
@@ -36,15 +43,18 @@ def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
     def score(candidate: nn.Module) -> tuple[float, float]:
         return loss_and_accuracy(candidate, subset)
 
-    baseline, _ = score(model)
+    evidence = Evidence(shape, score, data.coreset.first(params.calibration_samples, seed), seed)
+    baseline, _ = score(_recalibrated(model, params, evidence))
     shares = SCHEDULES[params.schedule.method](getattr(params.schedule, "steps", 1))
     # one pattern's params fit its own functions only, and mypy follows each branch
     if isinstance(params, ChannelPruning):
-        points = structured.scan(model, params, shape, score)
-        steps = structured.shrink_(model, params, shape, points, baseline, shares)
+        points = structured.scan(model, params, evidence)
+        steps = structured.shrink_(model, params, evidence, points, baseline, shares)
     else:
-        points = unstructured.scan(model, params, shape, score)
-        steps = unstructured.shrink_(model, params, shape, points, baseline, shares)
+        for note in unstructured.notes(model, params):
+            log.warning("prune: %s", note)
+        points = unstructured.scan(model, params, evidence)
+        steps = unstructured.shrink_(model, params, evidence, shares)
     history: list[Epoch] = []
     for step, keep in enumerate(steps, 1):
         train = params.recovery.final if step == len(shares) else params.recovery.step
@@ -74,3 +84,12 @@ def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
         "parameters_share": parameters(model) / dense["parameters"],
         "sparsity": 1 - nonzero(model) / parameters(model),
     }
+
+
+def _recalibrated(model: nn.Module, params: Prune, evidence: Evidence) -> nn.Module:
+    """What the scan's losses are measured against: statistics from the same samples as theirs."""
+    if not params.recalibrate or evidence.samples is None:
+        return model
+    fresh = deepcopy(model)
+    recalibrate_(fresh, evidence.samples)
+    return fresh

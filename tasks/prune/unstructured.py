@@ -1,4 +1,4 @@
-"""Unstructured pruning: single weights become zero, the smallest of the whole model first."""
+"""Pruning of single weights: the smallest of the whole model become zero, or some of every few along the inputs."""
 
 from __future__ import annotations
 
@@ -9,52 +9,128 @@ import torch
 from torch import Tensor, nn
 
 from tasks.params import UnstructuredPruning
-from tasks.prune.allocation import Score, Sensitivity
-from tasks.prune.criteria import CRITERIA, Criterion
+from tasks.params.prune import NmPruning
+from tasks.prune.allocation import Sensitivity
+from tasks.prune.calibration import recalibrate_
+from tasks.prune.criteria import BY_ROW, CRITERIA, Criterion, Units, taylor, wanda
+from tasks.prune.evidence import Evidence, input_norms, weight_changes
+from tasks.prune.selection import ignored
 
 Masks = dict[str, Tensor]
+WeightPruning = UnstructuredPruning | NmPruning
 
 
-def scan(model: nn.Module, params: UnstructuredPruning, input_shape: Sequence[int], score: Score) -> list[Sensitivity]:
-    """Loss and accuracy with one layer's smallest weights zeroed, for every layer and ratio."""
-    criterion = CRITERIA[params.criterion.method]
+def scan(model: nn.Module, params: WeightPruning, evidence: Evidence) -> list[Sensitivity]:
+    """Loss and accuracy with one layer's lowest weights zeroed, for every layer and ratio.
+
+    Raises:
+        ValueError: an ignored layer does not exist, or the criterion does not suit the model.
+    """
     points = []
-    for name, parameter in weights(model).items():
-        for ratio in params.sensitivity.ratios:
+    ratios = (1 - params.n / params.m,) if isinstance(params, NmPruning) else params.sensitivity.ratios
+    for name, scores in _scores(model, params, evidence).items():
+        for ratio in ratios:
             candidate = deepcopy(model)
-            apply_(candidate, masks({name: parameter}, ratio, criterion))
-            points.append(Sensitivity(name.removesuffix(".weight"), ratio, *score(candidate)))
+            apply_(candidate, _masks({name: scores}, params, ratio))
+            if params.recalibrate and evidence.samples is not None:
+                recalibrate_(candidate, evidence.samples)
+            points.append(Sensitivity(name.removesuffix(".weight"), ratio, *evidence.score(candidate)))
     return points
 
 
-def shrink_(
-    model: nn.Module,
-    params: UnstructuredPruning,
-    input_shape: Sequence[int],
-    points: Sequence[Sensitivity],
-    baseline: float,
-    shares: Sequence[float],
-) -> Iterator[Masks]:
+def shrink_(model: nn.Module, params: WeightPruning, evidence: Evidence, shares: Sequence[float]) -> Iterator[Masks]:
     """Zero weights up to each of `shares` of the target in turn, pausing after each with the masks to respect."""
+    whole = 1 - params.n / params.m if isinstance(params, NmPruning) else params.target.sparsity
     for share in shares:
-        keep = masks(weights(model), share * params.target.sparsity, CRITERIA[params.criterion.method])
+        keep = _masks(_scores(model, params, evidence), params, share * whole)
         apply_(model, keep)
+        if params.recalibrate and evidence.samples is not None:
+            recalibrate_(model, evidence.samples)
         yield keep
 
 
-def weights(model: nn.Module) -> dict[str, Tensor]:
+def notes(model: nn.Module, params: WeightPruning) -> list[str]:
+    """What a user of the pattern should know."""
+    if not isinstance(params, NmPruning):
+        return []
+    found = [f"{params.n}:{params.m} gains no speed on a CPU: no runtime here uses the pattern; some GPUs do, for 2:4"]
+    chosen = weights(model, ignored(model, params.ignore))
+    dense = [name.removesuffix(".weight") for name, weight in chosen.items() if weight.shape[1] < params.m]
+    if dense:
+        found.append(f"left dense, as they have fewer than {params.m} inputs: {', '.join(dense)}")
+    return found
+
+
+def weights(model: nn.Module, leave: set[nn.Module] | None = None) -> dict[str, Tensor]:
     """What may be pruned: the weights of convolutions and linear layers, by parameter name."""
-    layers = (nn.Conv1d, nn.Conv2d, nn.Linear)
-    return {f"{name}.weight": module.weight for name, module in model.named_modules() if isinstance(module, layers)}
+    return {f"{name}.weight": layer.weight for name, layer in _layers(model, leave).items()}
 
 
-def masks(parameters: Mapping[str, Tensor], sparsity: float, criterion: Criterion) -> Masks:
-    """True where a weight is kept: one threshold for all `parameters`, and exactly `sparsity` of their weights go."""
-    scores = torch.cat([criterion(parameter.detach().reshape(-1, 1)) for parameter in parameters.values()])
-    keep = torch.ones(len(scores), dtype=torch.bool)
-    keep[scores.argsort(stable=True)[: round(sparsity * len(scores))]] = False
-    pieces = torch.split(keep, [parameter.numel() for parameter in parameters.values()])
-    return {name: piece.view_as(parameters[name]) for name, piece in zip(parameters, pieces, strict=True)}
+def weight_scores(
+    model: nn.Module, criterion: Criterion, evidence: Evidence, leave: set[nn.Module] | None = None
+) -> dict[str, Tensor]:
+    """A score for each weight that may be pruned, by parameter name; what is zero already stays the lowest, at -1.
+
+    Raises:
+        ValueError: the criterion does not suit a layer.
+    """
+    layers = _layers(model, leave)
+    generator = torch.Generator().manual_seed(evidence.seed)
+    changes: dict[nn.Module, Tensor] = {}
+    norms: dict[nn.Module, Tensor] = {}
+    training = model.training
+    model.eval()
+    if criterion is taylor and evidence.samples is not None:
+        changes = weight_changes(model, evidence.samples, layers.values())
+    if criterion is wanda and evidence.samples is not None:
+        _check_linear(layers)
+        norms = input_norms(model, evidence.samples, layers.values())
+    model.train(training)
+    found = {}
+    for name, layer in layers.items():
+        weight = layer.weight.detach()
+        if (criterion is taylor and layer not in changes) or (criterion is wanda and layer not in norms):
+            what = "gradient" if criterion is taylor else "input"
+            raise ValueError(f"prune.criterion: no {what} reaches '{name}'; put it in prune.ignore, or use l1")
+        scores = criterion(
+            Units(
+                weight.reshape(-1, 1),
+                change=changes[layer].reshape(1, -1) if changes else None,
+                inputs=norms[layer].expand_as(weight).reshape(-1) if norms else None,
+                generator=generator,
+            )
+        )
+        found[f"{name}.weight"] = scores.view_as(weight).masked_fill(weight == 0, -1)
+    return found
+
+
+def masks(scores: Mapping[str, Tensor], sparsity: float, by_row: bool = False) -> Masks:
+    """True where a weight is kept: one threshold for all, and exactly `sparsity` of the weights go.
+
+    by_row: instead, each row of each weight loses that share, to within one.
+    """
+    if by_row:
+        return {name: _row_mask(own, sparsity) for name, own in scores.items()}
+    flat = torch.cat([own.flatten() for own in scores.values()])
+    keep = torch.ones(len(flat), dtype=torch.bool)
+    keep[flat.argsort(stable=True)[: round(sparsity * len(flat))]] = False
+    pieces = torch.split(keep, [own.numel() for own in scores.values()])
+    return {name: piece.view_as(scores[name]) for name, piece in zip(scores, pieces, strict=True)}
+
+
+def n_m_mask(scores: Tensor, drop: int, m: int) -> Tensor:
+    """True where a weight is kept: of every m that follow each other along the inputs the `drop` lowest go.
+
+    scores: (outputs, inputs, *kernel). Inputs after the last whole m are kept.
+    """
+    along = scores.movedim(1, -1)
+    whole = along.shape[-1] // m * m
+    keep = torch.ones(along.shape, dtype=torch.bool)
+    if whole:
+        blocks = along[..., :whole].reshape(*along.shape[:-1], -1, m)
+        lowest = blocks.argsort(dim=-1, stable=True)[..., :drop]
+        keep[..., :whole] = torch.ones_like(blocks, dtype=torch.bool).scatter(-1, lowest, False).flatten(-2)
+    return keep.movedim(-1, 1)
 
 
 @torch.no_grad()
@@ -63,3 +139,41 @@ def apply_(model: nn.Module, keep: Mapping[str, Tensor]) -> None:
     parameters = weights(model)
     for name, mask in keep.items():
         parameters[name].mul_(mask)
+
+
+def _scores(model: nn.Module, params: WeightPruning, evidence: Evidence) -> dict[str, Tensor]:
+    return weight_scores(model, CRITERIA[params.criterion.method], evidence, ignored(model, params.ignore))
+
+
+def _masks(scores: Mapping[str, Tensor], params: WeightPruning, ratio: float) -> Masks:
+    if isinstance(params, NmPruning):
+        drop = round(ratio * params.m)
+        return {name: n_m_mask(own, drop, params.m) for name, own in scores.items()}
+    return masks(scores, ratio, by_row=CRITERIA[params.criterion.method] in BY_ROW)
+
+
+def _row_mask(scores: Tensor, sparsity: float) -> Tensor:
+    rows = scores.flatten(1)
+    # where the share is no whole number, rows take turns, so that the sum is right
+    ends = [round(sparsity * rows.shape[1] * row) for row in range(len(rows) + 1)]
+    drop = torch.tensor(ends).diff()[:, None]
+    rank = rows.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    keep: Tensor = rank >= drop
+    return keep.view_as(scores)
+
+
+def _layers(model: nn.Module, leave: set[nn.Module] | None) -> dict[str, nn.Conv1d | nn.Conv2d | nn.Linear]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) and module not in (leave or set())
+    }
+
+
+def _check_linear(layers: Mapping[str, nn.Module]) -> None:
+    for name, layer in layers.items():
+        if not isinstance(layer, nn.Linear):
+            raise ValueError(
+                f"prune.criterion wanda: '{name}' is a {type(layer).__name__}; wanda ranks weights of linear layers: "
+                "put it in prune.ignore, or use l1"
+            )

@@ -196,7 +196,7 @@ def recall_by_class(
     """A dumbbell per class, the deepest fall first. before, after: figures per class; ends: (name, series) of both."""
     falls = [a - b for a, b in zip(before["recall"], after["recall"], strict=True)]
     order = sorted(range(len(names)), key=lambda i: -falls[i])
-    left = min(190.0, max(LEFT, 24 + LETTER * max(len(_clipped(name)) for name in names)))
+    left = min(190.0, max(LEFT, 24 + LETTER * max(len(clipped(name)) for name in names)))
     x = Scale.around([*before["recall"], *after["recall"]], left, RIGHT)
     strokes, marks, ticks = [], [], []
     for row, index in enumerate(order):
@@ -209,7 +209,7 @@ def recall_by_class(
         if "support" in before:
             tip += f"\n{before['support'][index]:,} test samples"
         marks += [Mark(old, y, ends[0][1], tip, hollow=True), Mark(new, y, ends[1][1], tip)]
-        ticks.append((y, _clipped(names[index])))
+        ticks.append((y, clipped(names[index])))
     return Chart(
         "Recall by class, before and after", "Sorted by fall, deepest first.", "recall", percent_ticks(x), ticks,
         height=TOP + 8 + 24 * len(order) + BOTTOM, left=left, strokes=strokes, marks=marks,
@@ -224,5 +224,6 @@ def percent_ticks(scale: Scale) -> list[tuple[float, str]]:
     return [(scale(tick), percent(tick, decimals)) for tick in ticks]
 
 
-def _clipped(text: str, most: int = 22) -> str:
+def clipped(text: str, most: int = 22) -> str:
+    """The text, cut to fit beside an axis."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

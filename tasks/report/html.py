@@ -11,6 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from tasks.report import wording
 from tasks.report.charts import Candidate, Chart, Curve, lines, recall_by_class, trade_off
+from tasks.report.coreset import coreset_section
 from tasks.report.distillation import distillation
 from tasks.report.matrix import Matrix, difference, matrix
 from tasks.report.variants import SERIES, chosen, consecutive
@@ -51,6 +52,7 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         matrices=matrices,
         recall=recall,
         shown_classes=MOST_CLASSES if len(details.get("classes") or ()) > MOST_CLASSES else None,
+        coreset=coreset_section(details.get("coreset") or {}),
         distillation=distillation(summary, details.get("distillation") or {}),
         training=_training(details.get("histories") or {}, series),
         sensitivity=_sensitivity(details.get("sensitivity") or ()),

@@ -1,18 +1,17 @@
-from copy import deepcopy
-
 import pytest
 import torch
+from networks import Concatenated, Grouped, Recurrent, Reused, Transformer, Transposed, TwoHeads
 from torch import nn
-from toy import stirred
+from toy import pictures, stirred
 
 from tasks.measure.size import macs, nonzero, parameters
 from tasks.models.cnn import CNN
+from tasks.models.depthwise import DepthwiseCNN
 from tasks.models.mlp import MLP
 from tasks.models.resnet import ResNet
-from tasks.params import ChannelPruning
 from tasks.prune.channels import Group, groups, remove_
-from tasks.prune.criteria import CRITERIA, l1, l2
-from tasks.prune.structured import scan, shrink_, weakest
+from tasks.prune.criteria import bn_scale, l1, l2, taylor
+from tasks.prune.structured import kept_channels, weakest
 
 IMAGE = (1, 8, 8)
 X = torch.rand(5, *IMAGE, generator=torch.Generator().manual_seed(0))
@@ -34,13 +33,17 @@ def silence_(layer, channels):
     """Make these output channels zero whatever comes in."""
     with torch.no_grad():
         for parameter in layer.parameters():
-            parameter[channels] = 0
+            made = (
+                parameter.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) and parameter.ndim > 1 else parameter
+            )
+            made[channels] = 0
 
 
 def assert_cut_keeps_outputs(model, silenced, name, channels):
     model = stirred(model)
     for layer in silenced:
-        silence_(model.get_submodule(layer), channels)
+        layer, first = layer if isinstance(layer, tuple) else (layer, 0)
+        silence_(model.get_submodule(layer), [first + channel for channel in channels])
     before, size = model(X), parameters(model)
     remove_(model, IMAGE, {name: channels})
     torch.testing.assert_close(model(X), before)
@@ -57,8 +60,18 @@ def assert_cut_keeps_outputs(model, silenced, name, channels):
         # both ends of the residual connection, and what reads it
         (ResNet(IMAGE, 3, (4, 6)), ["body.1.1", "body.2.body.1.1"], "body.1.0"),
         (ResNet(IMAGE, 3, (4, 6)), ["body.2.body.0.1"], "body.2.body.0.0"),
+        (DepthwiseCNN(IMAGE, 3, (6, 8), (2, 1)), ["body.0.1", "body.1.1"], "body.1.0"),
+        # read both inside the branch and through the concatenation
+        (Concatenated(), ["first", "norm"], "first"),
+        (Concatenated(), ["second", ("norm", 5)], "second"),
+        (Reused(), ["stem", "conv"], "conv"),
+        (Transposed(), ["make"], "make"),
+        (Transformer(), ["encoder.layers.0.linear1"], "encoder.layers.0.linear1"),
     ],
-    ids=["cnn_first", "cnn_last", "mlp", "flatten", "residual_stream", "residual_inner"],
+    ids=[
+        *("cnn_first", "cnn_last", "mlp", "flatten", "residual_stream", "residual_inner", "depthwise"),
+        *("concatenated_and_read", "concatenated", "reused", "transposed", "feed_forward"),
+    ],
 )
 def test_cutting_channels_that_are_zero_leaves_the_outputs_equal(model, silenced, name):
     assert_cut_keeps_outputs(model, silenced, name, [1, 4])
@@ -125,20 +138,95 @@ def test_weakest_keeps_the_highest_scores():
     assert weakest(group, 2) == [1, 3] and weakest(group, 3) == [1] and weakest(group, 9) == []
 
 
-def test_l1_and_l2_disagree_where_they_should():
-    units = torch.tensor([[1.0, -1, 1, -1], [0, 0, 3, 0]])
-    assert l1(units).tolist() == [4, 3] and l2(units).tolist() == [4, 9]
+@pytest.mark.parametrize(
+    ("channels", "ratio", "round_to", "kept"),
+    [
+        (10, 0.0, 4, 10),  # nothing asked for, nothing cut
+        (10, 0.04, 4, 10),  # less than half a channel
+        (10, 0.06, 4, 8),
+        (10, 0.5, 4, 4),  # 5 is nearer to 4 than to 8
+        (16, 0.5, 4, 8),
+        (16, 1.0, 4, 4),
+        (3, 0.9, 4, 3),
+        (7, 0.5, 1, 4),
+    ],
+)
+def test_how_many_channels_stay_by_hand(channels, ratio, round_to, kept):
+    assert kept_channels(channels, ratio, round_to) == kept
 
 
-@pytest.mark.parametrize("name", CRITERIA)
-def test_any_criterion_is_zero_for_nothing_grows_with_the_weights_and_leaves_them_alone(name):
-    units = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
-    before = units.clone()
-    scores = CRITERIA[name](units)
-    assert scores.shape == (6,) and (scores > 0).all() and torch.equal(units, before)
-    assert (CRITERIA[name](2 * units) > scores).all()
-    assert (CRITERIA[name](torch.zeros(2, 3)) == 0).all()
-    torch.testing.assert_close(CRITERIA[name](-units.flip(1)), scores)
+def test_a_depthwise_filter_counts_in_its_group_s_score():
+    model = stirred(DepthwiseCNN(IMAGE, 3, (6, 8), (2, 1)))
+    found = {group.name: group.scores for group in groups(model, IMAGE, l2)}
+    stem, filters, mix = (model.get_submodule(name).weight.detach() for name in ("body.0.0", "body.1.0", "body.1.3"))
+    expected = stem.square().sum((1, 2, 3)) + filters.square().sum((1, 2, 3)) + mix.square().sum((0, 2, 3))
+    torch.testing.assert_close(found["body.0.0" if "body.0.0" in found else "body.1.0"], expected)
+
+
+def test_the_batchnorm_s_factor_is_all_that_bn_scale_sees():
+    model = stirred(CNN(IMAGE, 3, (4, 6), (2, 2)))
+    with torch.no_grad():
+        model.body[1][1].weight.copy_(torch.tensor([1.0, -3, 0, 2, 5, -4]))
+    found = {group.name: group.scores.tolist() for group in groups(model, IMAGE, bn_scale)}
+    assert found["body.1.0"] == [1, 3, 0, 2, 5, 4]
+
+
+def test_bn_scale_without_batchnorm_says_so():
+    with pytest.raises(
+        ValueError, match=r"^prune.criterion bn_scale: no BatchNorm with a factor follows 'conv'; use l2"
+    ):
+        groups(Flattened(), IMAGE, bn_scale)
+
+
+class Detached(Flattened):
+    """Of real images, not of the blank ones that show how the layers hang together."""
+
+    def forward(self, x):
+        features = self.conv(x).relu().flatten(1)
+        return self.head(features.detach() if x.any() else features)
+
+
+def test_taylor_where_no_gradient_arrives_says_so():
+    with pytest.raises(ValueError, match=r"^prune.criterion taylor: no gradient reaches what reads 'conv'; use l2$"):
+        groups(Detached(), IMAGE, taylor, samples=pictures())
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (Concatenated(), {"first": 5, "second": 6, "third": 8}),
+        (Reused(), {"stem": 8}),
+        (TwoHeads(), {"body": 6}),
+        (Transformer(), {"encoder.layers.0.linear1": 12}),  # the stream through attention and LayerNorm stays whole
+        (Grouped(), {"last": 8}),
+        (Recurrent(), {"wide": 10}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_cannot_be_cut_exactly_is_left_alone(model, expected):
+    found = groups(model, IMAGE, l2)
+    assert sorted(group.channels for group in found) == sorted(expected.values())
+    for group in found:
+        before = parameters(model)
+        remove_(model, IMAGE, {group.name: [0]})
+        assert parameters(model) < before and model(X).shape == (5, 3)
+
+
+class OnlyRecurrent(Recurrent):
+    """All that comes before the output goes through the LSTM."""
+
+    def forward(self, x):
+        return self.head(self.lstm(self.embed(x[:, 0]))[0][:, -1])
+
+
+def test_a_model_tied_to_an_lstm_names_it():
+    model = OnlyRecurrent()
+    model.head = nn.Linear(12, 3)
+    message = (
+        r"^prune: no layer can lose channels: all are tied to an LSTM, which cannot be cut; use pattern unstructured"
+    )
+    with pytest.raises(ValueError, match=message):
+        groups(model, IMAGE, l2)
 
 
 @pytest.mark.parametrize("model", [nn.ReLU(), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))])
@@ -163,52 +251,3 @@ def test_a_model_that_cannot_be_traced_names_the_way_out():
 def test_emptying_a_layer_is_refused():
     with pytest.raises(ValueError, match=r"4 channels of body\.0\.0 would leave a layer empty"):
         remove_(CNN(IMAGE, 3, (4, 6), (2, 2)), IMAGE, {"body.0.0": [0, 1, 2, 3]})
-
-
-def params(target=0.5, **more):
-    return ChannelPruning.model_validate({"pattern": "channel", "target": {"macs": target}, **more})
-
-
-def score(model):
-    """A stand-in for the validation loss: what the outputs sum to."""
-    with torch.no_grad():
-        return -float(model(X).sum()), 0.0
-
-
-def shrunk(model, settings, shares=(1.0,)):
-    before = deepcopy(model.state_dict())
-    points = scan(model, settings, IMAGE, score)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    left, dense = [], macs(model, IMAGE)
-    for masks in shrink_(model, settings, IMAGE, points, score(model)[0], shares):
-        assert masks == {}
-        left.append(macs(model, IMAGE) / dense)
-    return points, left
-
-
-@pytest.mark.parametrize(
-    "model", [CNN(IMAGE, 3, (16, 24), (2, 2)), ResNet(IMAGE, 3, (8, 16, 16)), MLP(IMAGE, 3, (32, 16))]
-)
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_the_target_is_met_in_steps_and_what_stays_is_a_multiple_of_round_to(model, criterion):
-    model = stirred(deepcopy(model))
-    _, left = shrunk(model, params(0.5, criterion={"method": criterion}), shares=(0.5, 1.0))
-    assert 0.2 < left[1] <= 0.5 < left[0] < 1
-    outputs = [layer.weight.shape[0] for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    assert outputs[-1] == 3 and all(channels % 4 == 0 for channels in outputs[:-1])
-    assert model(X).shape == (5, 3)
-
-
-def test_the_scan_has_one_point_per_layer_and_ratio():
-    points, _ = shrunk(stirred(CNN(IMAGE, 3, (8, 8), (2, 2))), params(0.6, sensitivity={"ratios": [0.25, 0.5]}))
-    assert [(point.layer, point.ratio) for point in points] == [
-        *(("body.0.0", ratio) for ratio in (0.25, 0.5)),
-        *(("body.1.0", ratio) for ratio in (0.25, 0.5)),
-    ]
-
-
-def test_an_unreachable_target_says_the_best_that_was_found():
-    model = stirred(CNN(IMAGE, 3, (8, 8), (2, 2)))
-    best = (9 * 4 * 16 + 9 * 16 * 4 + 12) / (9 * 8 * 16 + 9 * 64 * 4 + 24)  # half of either layer
-    with pytest.raises(ValueError, match=rf"^prune.target is 0.1; the largest ratios scanned leave {best:.3f}; raise"):
-        shrunk(model, params(0.1, sensitivity={"ratios": [0.5]}))

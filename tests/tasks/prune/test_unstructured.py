@@ -1,13 +1,20 @@
 import pytest
 import torch
-from toy import stirred
+from networks import Transformer
+from torch import nn
+from toy import blobs, pictures, stirred
 
 from tasks.models.cnn import CNN
+from tasks.models.mlp import MLP
 from tasks.params import UnstructuredPruning
-from tasks.prune.criteria import CRITERIA, l1
-from tasks.prune.unstructured import apply_, masks, scan, shrink_, weights
+from tasks.params.prune import NmPruning
+from tasks.prune.criteria import CRITERIA, wanda
+from tasks.prune.evidence import Evidence
+from tasks.prune.unstructured import apply_, masks, n_m_mask, notes, scan, shrink_, weight_scores, weights
 
 SHAPE = (1, 8, 8)
+CRITERIA_OF_WEIGHTS = ["random", "l1", "l2", "taylor", "lamp", "wanda"]
+EVIDENCE = Evidence(SHAPE, lambda model: (1.0, 0.5), pictures())
 
 
 def network():
@@ -15,8 +22,17 @@ def network():
     return CNN(SHAPE, 3, (6, 10), (2, 2))
 
 
+def perceptron():
+    torch.manual_seed(0)
+    return MLP((4,), 3, hidden=(12, 8)).eval()
+
+
 def settings(sparsity=0.7, **more):
     return UnstructuredPruning.model_validate({"pattern": "unstructured", "target": {"sparsity": sparsity}, **more})
+
+
+def n_m(n=2, m=4, **more):
+    return NmPruning.model_validate({"pattern": "n_m", "n": n, "m": m, **more})
 
 
 def sparsity(model):
@@ -27,31 +43,52 @@ def test_only_weights_of_convolutions_and_linear_layers_may_go():
     assert list(weights(network())) == ["body.0.0.weight", "body.1.0.weight", "head.weight"]
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", CRITERIA_OF_WEIGHTS)
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 0.9, 0.999, 1.0])
-def test_exactly_the_sparsity_goes_and_no_dropped_score_beats_a_kept_one(name, share):
-    own = weights(network())
-    keep = torch.cat([mask.flatten() for mask in masks(own, share, CRITERIA[name]).values()])
-    scores = torch.cat([weight.detach().abs().flatten() for weight in own.values()])
-    assert int((~keep).sum()) == round(share * len(keep))
-    if 0 < share < 1:
-        assert scores[~keep].max() <= scores[keep].min()
+def test_exactly_the_sparsity_goes_and_no_dropped_score_beats_a_kept_one_in_its_scope(name, share):
+    model, evidence = perceptron(), Evidence((4,), None, blobs())
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    scores = weight_scores(model, CRITERIA[name], evidence)
+    found = masks(scores, share, by_row=name == "wanda")
+    if name != "wanda":
+        flat = torch.cat([mask.flatten() for mask in found.values()])
+        assert int((~flat).sum()) == round(share * len(flat))
+    scopes = [
+        (own, mask)
+        for key in scores
+        for own, mask in (zip(scores[key], found[key], strict=True) if name == "wanda" else [(scores[key], found[key])])
+    ]
+    if name != "wanda":
+        scopes = [(torch.cat([own.flatten() for own, _ in scopes]), torch.cat([mask.flatten() for _, mask in scopes]))]
+    for own, mask in scopes:
+        assert int((~mask).sum()) == pytest.approx(share * mask.numel(), abs=1)
+        assert own.masked_fill(mask, -2).max() <= own.masked_fill(~mask, 1e9).min()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    again = masks(weight_scores(model, CRITERIA[name], evidence), share, by_row=name == "wanda")
+    assert all(torch.equal(found[key], again[key]) for key in found)
 
 
 def test_one_threshold_for_all_layers():
-    found = masks({"small": torch.tensor([[0.1, -0.2]]), "large": torch.tensor([[3.0], [-4.0]])}, 0.5, l1)
+    found = masks({"small": torch.tensor([[0.1, 0.2]]), "large": torch.tensor([[3.0], [4.0]])}, 0.5)
     assert found["small"].tolist() == [[False, False]] and found["large"].tolist() == [[True], [True]]
 
 
+def test_by_row_every_row_loses_its_share_and_the_whole_exactly_that():
+    scores = torch.rand(7, 5, generator=torch.Generator().manual_seed(0))
+    lost = (~masks({"w": scores}, 0.5, by_row=True)["w"]).sum(1)
+    assert set(lost.tolist()) == {2, 3} and lost.sum() == round(0.5 * 35)
+
+
 def test_among_equals_still_exactly_the_share_goes():
-    assert int(masks({"w": torch.ones(10, 10)}, 0.3, l1)["w"].sum()) == 70
+    assert int(masks({"w": torch.ones(10, 10)}, 0.3)["w"].sum()) == 70
 
 
-def test_steps_reach_the_target_exactly_and_never_bring_a_weight_back():
-    model, total = stirred(network()), 6 * 9 + 6 * 10 * 9 + 30
+@pytest.mark.parametrize("criterion", ["l1", "random", "taylor", "lamp"])
+def test_steps_reach_the_target_exactly_and_never_bring_a_weight_back(criterion):
+    model, total = network().eval(), 6 * 9 + 6 * 10 * 9 + 30
     gone = torch.zeros(total, dtype=torch.bool)
     shares = (0.4, 0.8, 1.0)
-    steps = shrink_(model, settings(0.7), SHAPE, [], 0.0, shares)
+    steps = shrink_(model, settings(0.7, criterion={"method": criterion}), EVIDENCE, shares)
     for share, keep in zip(shares, steps, strict=True):
         now = ~torch.cat([mask.flatten() for mask in keep.values()])
         assert sparsity(model) == int(now.sum()) == round(share * 0.7 * total)
@@ -59,10 +96,10 @@ def test_steps_reach_the_target_exactly_and_never_bring_a_weight_back():
         gone = now
 
 
-def test_biases_and_batchnorm_stay_as_they_were():
+def test_biases_and_batchnorm_stay_as_they_were_without_recalibration():
     model = stirred(network())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    apply_(model, masks(weights(model), 0.5, l1))
+    next(shrink_(model, settings(0.5, recalibrate=False), EVIDENCE, (1.0,)))
     touched = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert touched == set(weights(model))
 
@@ -75,9 +112,80 @@ def test_the_scan_prunes_one_layer_at_a_time_and_leaves_the_model_alone():
         seen.append([round(float((weight == 0).float().mean()), 2) for weight in weights(candidate).values()])
         return 1.0, 0.5
 
-    points = scan(model, settings(sensitivity={"ratios": [0.5, 0.9]}), SHAPE, score)
+    points = scan(model, settings(sensitivity={"ratios": [0.5, 0.9]}), Evidence(SHAPE, score))
     assert [(point.layer, point.ratio) for point in points] == [
         (layer, ratio) for layer in ("body.0.0", "body.1.0", "head") for ratio in (0.5, 0.9)
     ]
     assert [layer for row in seen for layer in row].count(0.0) == 12
     assert seen[2] == [0, 0.5, 0] and seen[5] == [0, 0, 0.9] and sparsity(model) == 0
+
+
+def test_two_of_four_by_hand():
+    scores = torch.tensor([[1.0, 4, 3, 2, 9, 8, 7, 6, 0, 0]])
+    assert n_m_mask(scores, 2, 4).int().tolist() == [[0, 1, 1, 0, 1, 1, 0, 0, 1, 1]]  # what is left over stays
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (1, 2), (4, 8)])
+@pytest.mark.parametrize("shape", [(5, 16), (3, 8, 3, 3), (2, 24, 5)])
+def test_of_every_m_along_the_inputs_the_n_best_stay(shape, n, m):
+    scores = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    mask = n_m_mask(scores, m - n, m)
+    own, keep = (tensor.movedim(1, -1).reshape(-1, m) for tensor in (scores, mask))
+    assert (keep.sum(1) == n).all()
+    assert (own.masked_fill(keep, -1).amax(1) <= own.masked_fill(~keep, 2).amin(1)).all()
+
+
+@pytest.mark.parametrize("criterion", CRITERIA_OF_WEIGHTS)
+def test_any_criterion_meets_n_m_in_steps(criterion):
+    model = perceptron()
+    steps = shrink_(model, n_m(criterion={"method": criterion}), Evidence((4,), None, blobs()), (0.5, 1.0))
+    for left in (3, 2):
+        keep = next(steps)
+        assert all((mask.reshape(-1, 4).sum(1) == left).all() for mask in keep.values())
+    assert sparsity(model) == (4 * 12 + 12 * 8 + 8 * 3) / 2
+
+
+def test_n_m_says_what_it_does_not_gain_and_what_it_leaves_dense():
+    speed, dense = notes(network(), n_m())
+    assert "no speed on a CPU" in speed and dense == "left dense, as they have fewer than 4 inputs: body.0.0"
+    assert len(notes(perceptron(), n_m())) == 1 and notes(network(), settings()) == []
+
+
+def test_ignored_layers_keep_their_weights():
+    model = stirred(network())
+    next(shrink_(model, settings(0.5, ignore=["head", "body.0"]), EVIDENCE, (1.0,)))
+    zeros = {name: int((weight == 0).sum()) for name, weight in weights(model).items()}
+    assert zeros == {"body.0.0.weight": 0, "body.1.0.weight": 270, "head.weight": 0}
+
+
+def test_wanda_names_a_layer_that_is_not_linear():
+    message = (
+        r"^prune.criterion wanda: 'body.0.0' is a Conv2d; wanda ranks weights of linear layers: put it in prune.ig"
+    )
+    with pytest.raises(ValueError, match=message):
+        weight_scores(network(), wanda, EVIDENCE)
+    model = network().eval()
+    assert list(weight_scores(model, wanda, EVIDENCE, {model.body[0][0], model.body[1][0]})) == ["head.weight"]
+
+
+def test_a_layer_that_is_never_called_is_named():
+    """Attention reads its output layer's weights itself."""
+    message = (
+        r"^prune.criterion: no input reaches 'encoder.layers.0.self_attn.out_proj'; put it in prune.ignore, or use l1$"
+    )
+    with pytest.raises(ValueError, match=message):
+        weight_scores(Transformer(), wanda, EVIDENCE)
+
+
+@pytest.mark.parametrize("criterion", [name for name in CRITERIA_OF_WEIGHTS if name != "wanda"])
+def test_a_transformer_loses_weights_by_any_other_criterion(criterion):
+    torch.manual_seed(0)
+    model = Transformer()
+    next(shrink_(model, settings(0.5, criterion={"method": criterion}), EVIDENCE, (1.0,)))
+    assert sparsity(model) == round(0.5 * sum(weight.numel() for weight in weights(model).values()))
+
+
+def test_masks_zero_exactly_what_they_do_not_keep():
+    layer = nn.Sequential(nn.Linear(2, 2))
+    apply_(layer, {"0.weight": torch.tensor([[True, False], [False, True]])})
+    assert (layer[0].weight == 0).tolist() == [[False, True], [True, False]]

@@ -1,0 +1,88 @@
+"""What the reduction kept, as the report says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tasks.report.charts import LEFT, LETTER, RIGHT, TOP, Chart, Mark, Stroke, clipped, percent_ticks
+from tasks.report.scale import Scale
+from tasks.report.wording import MINUS, percent, points, significant
+
+MOST_CLASSES: Final = 30  # with more, those kept least and most like the whole
+KEPT: Final = 2  # the series of the marks
+FIGURES: Final = (  # key in report.json, name, form, what it means
+    ("mmd", "MMD", significant, "distance between the features of kept and all; 0: the same"),
+    ("two_sample_auc", "two-sample AUC", significant, "how well a classifier tells kept from dropped; 0.5: not at all"),
+    ("coverage_radius", "coverage radius", significant, "from the farthest sample to its nearest kept one"),
+    ("near_duplicates", "near-duplicates", percent, "of the kept, with another that is nearly the same"),
+)  # fmt: skip
+SETS: Final = {"chosen": "chosen", "random": "random, stratified", "full": "all samples"}
+
+
+def coreset_section(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Title line, class chart, figures and verdict of report.json of the coreset stage; None where it has no classes.
+
+    What an older report lacks is left out.
+    """
+    if not report.get("per_class"):
+        return None
+    whole = report.get("per_class_of")
+    kept = f"{report.get('taken', report['method'])} kept {report['samples']:,} of {report['of']:,} training samples"
+    return {
+        "kept": kept,
+        "note": (note := str(report.get("note", "")))[:1].upper() + note[1:],
+        "chart": _classes(report["per_class"], whole, report["samples"] / report["of"]) if whole else None,
+        "figures": [(name, form(report[key]), means) for key, name, form, means in FIGURES if key in report],
+        "judge": _judge(report),
+    }
+
+
+def _classes(kept: Mapping[str, int], whole: Mapping[str, int], overall: float) -> Chart:
+    """A bar per class, the least kept first; of many classes, those whose share is farthest from the overall one."""
+    shares = {name: kept[name] / whole[name] for name in kept if whole[name]}
+    far = sorted(shares, key=lambda name: -abs(shares[name] - overall))[:MOST_CLASSES]
+    shown = sorted(far, key=lambda name: shares[name])
+    left = min(190.0, max(LEFT, 24 + LETTER * max(len(clipped(name)) for name in shown)))
+    x = Scale(0.0, max(shares[name] for name in shown) * 1.08, left, RIGHT)
+    rows = [TOP + 16 + 24 * row for row in range(len(shown))]
+    height = TOP + 8 + 24 * len(shown) + 46
+    strokes = [Stroke(f"M{x(overall)} {TOP} V{height - 46}", "front")]
+    strokes += [Stroke(f"M{left} {y} H{x(shares[name])}", "line", KEPT) for name, y in zip(shown, rows, strict=True)]
+    marks = [
+        Mark(x(shares[name]), y, KEPT, f"{name}\nkept {kept[name]:,} of {whole[name]:,}, {percent(shares[name], 1)}")
+        for name, y in zip(shown, rows, strict=True)
+    ]
+    few = "" if len(shown) == len(shares) else f" The {len(shown)} classes farthest from it are shown."
+    return Chart(
+        "Kept of each class", f"The wide line is the share kept of all, {percent(overall, 1)}.{few}",
+        "share of the class's training samples", percent_ticks(x),
+        [(y, clipped(name)) for name, y in zip(shown, rows, strict=True)],
+        height=height, left=left, strokes=strokes, marks=marks, grid="columns",
+    )  # fmt: skip
+
+
+def _judge(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The verdict with its table: a row per set, accuracy and its like as mean ± standard deviation."""
+    judged = report.get("judge")
+    if not judged:
+        return None
+    rows = [
+        (SETS[name], f"{found['samples']:,}", found["trainings"],
+         _spread(found["accuracy"]), _spread(found["worst_class_recall"]), _spread(found["gap"]),
+         significant(found["calibration_error"][0], 2))
+        for name, found in judged["sets"].items()
+    ]  # fmt: skip
+    models = " and ".join(sorted({run["model"].replace("_", " ") for run in judged["runs"]}))
+    return {
+        "verdict": f"{report['method']} {report['verdict']}".replace("+/-", "±").replace("-", MINUS),
+        "gate": "pass" if judged["beats"] else "inconclusive",
+        "fallback": report.get("taken") not in (None, report["method"]),
+        "how": f"Small networks ({models}), {judged['steps']:,} steps each, measured on the validation split.",
+        "rows": rows,
+    }
+
+
+def _spread(found: tuple[float, float]) -> str:
+    """Mean and standard deviation of shares, in percent or points, without the unit."""
+    return f"{points(found[0])} ± {points(found[1])}".replace("-", MINUS)

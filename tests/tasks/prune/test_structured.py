@@ -1,0 +1,207 @@
+"""From a target to a smaller model, by every criterion and scope."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from networks import Concatenated, Reused
+from torch import nn
+from toy import pictures, stirred
+
+from tasks.measure.size import macs, parameters
+from tasks.models.cnn import CNN
+from tasks.models.depthwise import DepthwiseCNN
+from tasks.models.mlp import MLP
+from tasks.models.resnet import ResNet
+from tasks.params import ChannelPruning
+from tasks.prune.channels import groups
+from tasks.prune.criteria import CRITERIA
+from tasks.prune.evidence import Evidence
+from tasks.prune.structured import kept_channels, scan, shrink_, weakest
+
+IMAGE = (1, 8, 8)
+X = torch.rand(5, *IMAGE, generator=torch.Generator().manual_seed(0))
+CRITERIA_OF_CHANNELS = ["random", "l1", "l2", "bn_scale", "taylor", "fpgm"]
+SCOPES = ["sensitivity", "uniform", "global"]
+NETWORKS = {
+    "cnn": CNN(IMAGE, 3, (16, 24), (2, 2)),
+    "resnet": ResNet(IMAGE, 3, (8, 16, 16)),
+    "mlp": MLP(IMAGE, 3, (32, 16)),
+    "depthwise": DepthwiseCNN(IMAGE, 3, (16, 16, 24)),
+}
+
+
+def params(target=0.5, **more):
+    return ChannelPruning.model_validate({"pattern": "channel", "target": {"macs": target}, **more})
+
+
+def score(model):
+    """A stand-in for the validation loss: what the outputs sum to."""
+    with torch.no_grad():
+        return -float(model(X).sum()), 0.0
+
+
+EVIDENCE = Evidence(IMAGE, score, pictures())
+
+
+def shrunk(model, settings, shares=(1.0,), evidence=EVIDENCE):
+    before = deepcopy(model.state_dict())
+    points = scan(model, settings, evidence)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    left, dense = [], macs(model, IMAGE)
+    for masks in shrink_(model, settings, evidence, points, score(model)[0], shares):
+        assert masks == {}
+        left.append(macs(model, IMAGE) / dense)
+    return points, left
+
+
+def widths(model):
+    """Of all layers with weights, in order."""
+    return [layer.weight.shape[0] for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet", "mlp", "depthwise"])
+@pytest.mark.parametrize("criterion", CRITERIA_OF_CHANNELS)
+def test_the_target_is_met_in_steps_and_what_stays_is_a_multiple_of_round_to(name, criterion):
+    model = stirred(deepcopy(NETWORKS[name]))
+    settings = params(0.5, criterion={"method": criterion}, sensitivity={"ratios": [0.5, 0.75]})
+    _, left = shrunk(model, settings, shares=(0.5, 1.0))
+    assert 0.2 < left[1] <= 0.5 < left[0] < 1
+    assert widths(model)[-1] == 3 and all(channels % 4 == 0 for channels in widths(model)[:-1])
+    assert model(X).shape == (5, 3)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA_OF_CHANNELS)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_in_each_layer_the_highest_scores_stay_and_the_same_seed_gives_the_same_model(criterion, scope):
+    dense = stirred(CNN(IMAGE, 3, (16, 24), (2, 2)))
+    found = {
+        group.name: group.scores
+        for group in groups(dense, IMAGE, CRITERIA[criterion], samples=EVIDENCE.samples, seed=EVIDENCE.seed)
+    }
+    settings = params(0.5, criterion={"method": criterion}, scope=scope, round_to=1, recalibrate=False)
+    models = [deepcopy(dense) for _ in range(2)]
+    for model in models:
+        shrunk(model, settings)
+    assert torch.equal(models[0](X), models[1](X))
+    inputs = [0]
+    for name, scores in found.items():
+        kept, own = models[0].get_submodule(name).weight, dense.get_submodule(name).weight[:, inputs]
+        stays = [bool((kept == filters).flatten(1).all(1).any()) for filters in own]
+        assert 0 < sum(stays) == len(kept) < len(stays)
+        stays = torch.tensor(stays)
+        assert scores[~stays].max() <= scores[stays].min()
+        inputs = stays.nonzero().flatten().tolist()
+
+
+def test_by_scope_uniform_every_layer_loses_the_same_share():
+    model = stirred(CNN(IMAGE, 3, (16, 24), (2, 2)))
+    shrunk(model, params(0.5, scope="uniform", round_to=1))
+    assert widths(model)[0] / 16 == pytest.approx(widths(model)[1] / 24, abs=0.05)
+
+
+@pytest.mark.parametrize("criterion", ["bn_scale", "l2"])
+def test_by_scope_global_no_channel_that_goes_beats_one_that_stays(criterion):
+    """Compared as they are for bn_scale; relative to their layer's mean for l2."""
+    model = stirred(CNN(IMAGE, 3, (16, 24), (2, 2)))
+    with torch.no_grad():
+        model.body[0][1].weight.mul_(10)
+        model.body[0][0].weight.mul_(10)
+    found = {group.name: group.scores for group in groups(model, IMAGE, CRITERIA[criterion])}
+    if criterion == "l2":
+        found = {name: scores / scores.mean() for name, scores in found.items()}
+    shrunk(model, params(0.6, scope="global", round_to=1, criterion={"method": criterion}))
+    kept = [scores.sort().values[-width:] for scores, width in zip(found.values(), widths(model), strict=False)]
+    gone = [scores.sort().values[:-width] for scores, width in zip(found.values(), widths(model), strict=False)]
+    assert torch.cat(gone).max() <= torch.cat(kept).min()
+    assert (len(gone[0]) == 0) == (criterion == "bn_scale")
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_share_of_the_parameters_can_be_the_target(scope):
+    model = stirred(deepcopy(NETWORKS["resnet"]))
+    dense = parameters(model)
+    shrunk(model, ChannelPruning.model_validate({"pattern": "channel", "scope": scope, "target": {"parameters": 0.4}}))
+    assert 0.2 < parameters(model) / dense <= 0.4
+
+
+@pytest.mark.parametrize("model", [Concatenated(), Reused()], ids=["concatenated", "reused"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_branches_and_reused_layers_shrink(model, scope):
+    model = stirred(deepcopy(model))
+    _, left = shrunk(model, params(0.7, scope=scope, round_to=1))
+    assert left[0] <= 0.7 and model(X).shape == (5, 3)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale", "taylor"])
+def test_channels_that_are_zero_go_first_and_nobody_notices(criterion):
+    model = stirred(CNN(IMAGE, 3, (16, 24), (2, 2)))
+    with torch.no_grad():
+        for conv, norm, _ in model.body:
+            for tensor in (conv.weight, norm.weight, norm.bias):
+                tensor[::2] = 0
+        model.body[1][0].weight[:, ::2] = 0
+        model.head.weight[:, ::2] = 0
+    before = model(X)
+    settings = params(0.35, criterion={"method": criterion}, scope="uniform", recalibrate=False)
+    _, left = shrunk(model, settings)
+    assert widths(model) == [8, 12, 3] and left[0] == pytest.approx(0.28, abs=0.05)
+    torch.testing.assert_close(model(X), before)
+
+
+def test_the_scan_has_one_point_per_layer_and_ratio():
+    settings = params(0.6, sensitivity={"ratios": [0.25, 0.5]})
+    points, _ = shrunk(stirred(CNN(IMAGE, 3, (8, 8), (2, 2))), settings)
+    assert [(point.layer, point.ratio) for point in points] == [
+        *(("body.0.0", ratio) for ratio in (0.25, 0.5)),
+        *(("body.1.0", ratio) for ratio in (0.25, 0.5)),
+    ]
+
+
+def test_an_unreachable_target_says_the_best_that_was_found():
+    model = stirred(CNN(IMAGE, 3, (8, 8), (2, 2)))
+    best = (9 * 4 * 16 + 9 * 16 * 4 + 12) / (9 * 8 * 16 + 9 * 64 * 4 + 24)  # half of either layer
+    with pytest.raises(ValueError, match=rf"^prune.target is 0.1; the largest ratios scanned leave {best:.3f}; raise"):
+        shrunk(model, params(0.1, sensitivity={"ratios": [0.5]}))
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global"])
+def test_one_that_no_ratio_reaches_says_the_smallest_there_is(scope):
+    model = stirred(CNN(IMAGE, 3, (8, 8), (2, 2)))
+    best = (9 * 4 * 16 + 9 * 16 * 4 + 12) / (9 * 8 * 16 + 9 * 64 * 4 + 24)  # four channels in either layer
+    message = rf"^prune.target is 0.1; the smallest that its layers can be leaves {best:.3f}; raise it, lower round_to"
+    with pytest.raises(ValueError, match=message):
+        shrunk(model, params(0.1, scope=scope))
+
+
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
+        ({"ignore": ["body.0"]}, [0]),  # a block stands for its layers
+        ({"ignore": ["body.1.0"]}, [1]),
+        ({"protect": {"first": True}}, [0]),
+        ({"protect": {"last": True}}, [2]),
+        ({"protect": {"first": True, "last": True}}, [0, 2]),
+    ],
+)
+def test_layers_to_leave_alone_keep_all_their_channels(more, whole):
+    model = stirred(CNN(IMAGE, 3, (16, 12, 20), (2, 2, 1)))
+    _, left = shrunk(model, params(0.75, **more))
+    kept = [place for place, (now, then) in enumerate(zip(widths(model), (16, 12, 20), strict=False)) if now == then]
+    assert kept == whole and left[0] <= 0.75
+
+
+def test_a_name_that_does_not_exist_brings_the_nearest():
+    message = r"^prune.ignore: the model has no layer 'boddy.1.0'; near it: 'body.1.0', .*"
+    with pytest.raises(ValueError, match=message):
+        shrunk(deepcopy(NETWORKS["cnn"]), params(ignore=["boddy.1.0"]))
+
+
+def test_leaving_everything_alone_says_why_nothing_is_left_to_cut():
+    with pytest.raises(ValueError, match=r"that prune\.ignore and prune\.protect do not keep$"):
+        shrunk(deepcopy(NETWORKS["cnn"]), params(ignore=["body"]))
+
+
+def test_weakest_and_kept_agree_on_how_many_go():
+    (group, _) = groups(NETWORKS["cnn"], IMAGE, CRITERIA["l2"])
+    assert len(weakest(group, kept_channels(16, 0.5, 4))) == 8
