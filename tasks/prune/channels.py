@@ -125,8 +125,8 @@ def called(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
 def _traced(model: nn.Module, input_shape: Sequence[int], leave: Collection[nn.Module]) -> Iterator[Any]:
     if not any(isinstance(module, PRUNED) for module in model.modules()):
         raise ValueError("prune: the model has no convolution or linear layer")
-    _check_traceable(model, input_shape)
     graph = _graph(model, input_shape)
+    _check_traceable(model, input_shape)
     left = [*called(model, input_shape)[-1:], *leave]
     found, obstacles = False, {}
     for group in graph.get_all_groups(ignored_layers=left, root_module_types=list(PRUNED)):
@@ -173,7 +173,7 @@ def _check_traceable(model: nn.Module, input_shape: Sequence[int]) -> None:
         node = waiting.pop()
         if node is None or node in seen:
             continue
-        if node.name() == "CopySlices":
+        if node.name().endswith("CopySlices"):
             raise ValueError(
                 "prune: the model cannot be traced (it writes into part of a tensor, as circular padding does); "
                 "use pattern unstructured for it"

@@ -49,6 +49,15 @@ def test_a_pruned_model_comes_back_bit_for_bit(tmp_path, factory, layer):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "pruned" / name).read_bytes()
 
 
+def test_transposed_convolutions_and_slopes_come_back_bit_for_bit(tmp_path):
+    model = built(Factory(factory="networks:Transposed"))
+    stirred(model.model)
+    remove_(model, SHAPE, {"model.make": [1, 4], "model.stem": [0]})
+    checkpoint.save(model, CARD, tmp_path, parent="student")
+    again = checkpoint.load(tmp_path, CARD)
+    assert torch.equal(again(X), model.eval()(X)) and str(again) == str(model)
+
+
 def test_nothing_is_pickled(saved, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("unpickled")

@@ -248,6 +248,26 @@ def test_a_model_that_cannot_be_traced_names_the_way_out():
         groups(Broken(), IMAGE, l1)
 
 
+class Circular(nn.Module):
+    """Its padding writes into slices, which sends torch-pruning round in circles."""
+
+    def __init__(self):
+        super().__init__()
+        self.make = nn.Conv1d(8, 6, 3)
+        self.read = nn.Conv1d(6, 5, 3, padding=1, padding_mode="circular")
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.read(self.make(x[:, 0]).relu()).relu().mean(2))
+
+
+def test_an_operation_that_would_be_traced_for_ever_is_named():
+    with pytest.raises(
+        ValueError, match=r"^prune: the model cannot be traced \(it writes into part of a tensor, as circ"
+    ):
+        groups(Circular(), IMAGE, l1)
+
+
 def test_emptying_a_layer_is_refused():
     with pytest.raises(ValueError, match=r"4 channels of body\.0\.0 would leave a layer empty"):
         remove_(CNN(IMAGE, 3, (4, 6), (2, 2)), IMAGE, {"body.0.0": [0, 1, 2, 3]})

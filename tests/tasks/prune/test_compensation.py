@@ -45,7 +45,7 @@ class Same(nn.Module):
     def __init__(self):
         super().__init__()
         self.make = nn.Conv2d(1, 6, 3, padding="same")
-        self.read = nn.Conv2d(6, 5, (3, 2), padding="same", bias=False)
+        self.read = nn.Conv2d(6, 5, (3, 5), padding="same", bias=False)
         self.head = nn.Linear(5, 3)
 
     def forward(self, x):
@@ -75,7 +75,7 @@ def test_a_channel_that_another_equals_is_made_up_for(model, name, makers):
     remove_(plain, IMAGE, {name: [1]})
     remove_refitting_(model, IMAGE, {name: [1]}, SAMPLES)
     error, without = (float((each(inputs) - before).detach().abs().mean()) for each in (model, plain))
-    assert error < 0.02 * without
+    assert error < 0.05 * without
 
 
 @pytest.mark.parametrize(

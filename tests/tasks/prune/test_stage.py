@@ -18,6 +18,7 @@ TRAIN = {"epochs": 2, "batch_size": 16}
 PATTERNS = {
     "channel": {"pattern": "channel", "target": {"macs": 0.5}},
     "unstructured": {"pattern": "unstructured", "target": {"sparsity": 0.6}},
+    "n_m": {"pattern": "n_m", "criterion": {"method": "taylor"}},
 }
 
 
@@ -82,6 +83,20 @@ def test_the_target_is_met_and_each_step_has_its_own_curve(tmp_path, reads, epoc
     else:
         weights = 4 * 16 + 16 * 12 + 12 * 3
         zeros = metrics["sparsity"] * metrics["parameters"]
-        assert zeros == pytest.approx(0.6 * weights, abs=20)  # a fresh BatchNorm has zeros of its own
+        share = {"unstructured": 0.6, "n_m": 0.5}[pattern]
+        assert zeros == pytest.approx(share * weights, abs=20)  # a fresh BatchNorm has zeros of its own
     rows = read_curves(tmp_path / "pruned/training.csv")
     assert [row["series"] for row in rows] == list(np.repeat(["recovery_1", "recovery_2", "recovery_3"], 2))
+
+
+def test_the_log_says_that_n_m_gains_no_speed(tmp_path, reads, epochs, caplog):
+    pruned(tmp_path, reads, "n_m")
+    assert "prune: 2:4 gains no speed on a CPU" in caplog.text
+
+
+def test_all_that_is_not_the_default_works_together(tmp_path, reads, epochs, monkeypatch):
+    more = {"criterion": {"method": "taylor"}, "scope": "global", "compensate": True, "protect": {"last": True}}
+    monkeypatch.setitem(PATTERNS, "channel", {"pattern": "channel", "target": {"parameters": 0.7}, **more})
+    metrics, files = pruned(tmp_path / "once", reads, "channel")
+    assert 0.4 < metrics["parameters_share"] <= 0.7
+    assert pruned(tmp_path / "again", reads, "channel") == (metrics, files)

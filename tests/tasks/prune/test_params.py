@@ -1,0 +1,53 @@
+"""What params.yaml may say of pruning, and the one line for what it may not."""
+
+import pytest
+from pydantic import ValidationError, create_model
+
+from tasks.params import Prune, Section
+from tasks.params.recipe import _explain
+
+Recipe = create_model("Recipe", __base__=Section, prune=(Prune, ...))
+CHANNEL = {"pattern": "channel", "target": {"macs": 0.5}}
+WEIGHTS = {"pattern": "unstructured", "target": {"sparsity": 0.5}}
+MACS = "prune.channel.target.macs is"
+ONE_TARGET = "prune.channel.target: give exactly one of macs and parameters"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        CHANNEL,
+        {**CHANNEL, "scope": "global", "ignore": ["head"], "protect": {"first": True}, "compensate": True},
+        {"pattern": "channel", "target": {"parameters": 0.5}, "criterion": {"method": "fpgm"}},
+        {**WEIGHTS, "criterion": {"method": "lamp"}, "recalibrate": False},
+        {"pattern": "n_m"},
+        {"pattern": "n_m", "n": 1, "m": 8, "criterion": {"method": "wanda"}},
+    ],
+)
+def test_what_is_right_is_read_and_written_the_same(given):
+    found = Recipe.model_validate({"prune": given})
+    assert Recipe.model_validate(found.model_dump()) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({**CHANNEL, "target": {"macs": 0.0}}, f"{MACS} 0.0: input should be greater than 0"),
+        ({**CHANNEL, "target": {"macs": -0.5}}, f"{MACS} -0.5: input should be greater than 0"),
+        ({**CHANNEL, "target": {"macs": 1.0}}, f"{MACS} 1.0: input should be less than 1"),
+        ({**CHANNEL, "target": {"macs": 1.4}}, f"{MACS} 1.4: input should be less than 1"),
+        ({**CHANNEL, "target": {}}, ONE_TARGET),
+        ({**CHANNEL, "target": {"macs": 0.5, "parameters": 0.5}}, ONE_TARGET),
+        ({**CHANNEL, "scope": "isomorphic"}, "prune.channel.scope is 'isomorphic': "),
+        ({**CHANNEL, "criterion": {"method": "lamp"}}, "prune.channel.criterion.method is 'lamp'; it must be one of "),
+        ({**WEIGHTS, "criterion": {"method": "fpgm"}}, "prune.unstructured.criterion.method is 'fpgm'; it must be on"),
+        ({**WEIGHTS, "target": {"sparsity": 1.0}}, "prune.unstructured.target.sparsity is 1.0: input should be less t"),
+        ({**CHANNEL, "sensitivity": {"ratios": [0.0]}}, "prune.channel.sensitivity.ratios.0 is 0.0: input should be g"),
+        ({"pattern": "n_m", "n": 4}, "prune.n_m: n is 4 and m is 4; n of every m weights stay, so n must be below m"),
+    ],
+)
+def test_mistakes_are_one_line_and_name_what_would_do(given, message):
+    with pytest.raises(ValidationError) as caught:
+        Recipe.model_validate({"prune": given})
+    lines = [_explain(item) for item in caught.value.errors()]
+    assert lines[0].startswith(message) and all("\n" not in line for line in lines)
