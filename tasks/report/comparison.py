@@ -11,9 +11,7 @@ from tasks.report.plots import STYLE
 from tasks.report.variants import SERIES
 
 LINES: Final = ("-", "--", ":", "-.")  # once all colours are used
-SPREAD: Final = (
-    0.012  # how far, as a power of ten, neighbouring methods stand apart so that bars do not cover each other
-)
+SPREAD: Final = 0.1  # from the first method to the last, as a power of ten: bars must not cover each other
 
 
 def draw_comparison(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path) -> None:
@@ -31,7 +29,7 @@ def draw_comparison(curves: Mapping[str, Sequence[tuple[float, float, float]]], 
         fractions = sorted({fraction for curve in curves.values() for fraction, _, _ in curve})
         for index, (name, curve) in enumerate(curves.items()):
             colour, _, marker = SERIES[index % len(SERIES)]
-            aside = 10 ** (SPREAD * (index - (len(curves) - 1) / 2))
+            aside = 10 ** (SPREAD * (index / max(len(curves) - 1, 1) - 0.5))
             places = [100 * fraction * aside for fraction, _, _ in curve]
             bars = [100 * half if isfinite(half) else 0 for _, _, half in curve]
             axes.errorbar(

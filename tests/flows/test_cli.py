@@ -1,6 +1,8 @@
 """Bad input: one clear line on stderr, exit code 1, nothing half-written."""
 
+import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -89,6 +91,31 @@ def test_a_stage_says_which_one_makes_its_input(project):
     (project / "params.yaml").write_text(SMOKE)
     done = downsize(project, "stage", "quantize", check=False)
     assert done.returncode == 1 and "`downsize stage" in done.stderr
+
+
+def test_compare_says_what_is_missing_or_wrong_and_then_compares(project):
+    (project / "params.yaml").write_text(SMOKE)
+    shutil.rmtree(project / "artifacts", ignore_errors=True)
+    for options, says in (
+        ((), "compare: {root}/artifacts/data is missing; `downsize run` makes it"),
+        (("--methods", "magic"), "--methods: 'magic' does not exist; choose of random, stratified"),
+        (("--fractions", "0.1,1.5"), "--fractions: '1.5' is not a number above 0 and at most 1"),
+    ):
+        done = downsize(project, "compare", *options, check=False)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert says.format(root=project) in done.stderr
+    for stage in ("ingest", "validate", "split"):
+        downsize(project, "stage", stage)
+    options = ("--methods", "herding,random", "--fractions", "0.05", "--seeds", "2")
+    done = downsize(project, "compare", *options, "--json")
+    cells = json.loads(done.stdout)
+    assert [(cell["method"], cell["samples"], len(cell["accuracies"])) for cell in cells] == [
+        ("herding", 63, 2),
+        ("random", 63, 2),
+    ]
+    assert "compare: herding at 0.05: accuracy" in done.stderr
+    assert (project / "reports/coreset_comparison.png").is_file()
+    assert (project / "reports/coreset_comparison.csv").read_text().splitlines()[1].startswith("herding,0.05,63,2,")
 
 
 def test_usage_errors_exit_with_2(project):

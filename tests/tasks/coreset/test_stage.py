@@ -36,6 +36,7 @@ def stage(reads, tmp_path):
     runs = count()
 
     def run(**params):
+        params.setdefault("judge", None)
         out = tmp_path / str(next(runs))
         numbers = coreset(TypeAdapter(Coreset).validate_python(params), 0, Files(reads, {"coreset": out}))
         with np.load(out / "indices.npz") as file:
@@ -61,6 +62,7 @@ def test_the_stage_run_twice_writes_the_same_bytes(stage, params):
 def test_the_stage_selects_training_samples_only_and_counts_them(stage):
     numbers, _, report = stage(method="k_center", per_class=3, features="raw")
     assert report["per_class"] == {"a": 3, "b": 3, "c": 3} and report["of"] == 60
+    assert sum(report["per_class_of"].values()) == 60
     assert numbers["samples"] == 9 and numbers["fraction"] == 0.15 and numbers["smallest_class"] == 3
 
 
@@ -79,6 +81,29 @@ def test_hardest_first_on_little_warns_in_log_and_report(stage, caplog):
     with caplog.at_level(logging.WARNING):
         _, _, report = stage(method="el2n", fraction=0.2)
     assert "ccs or facility_location" in report["note"] and report["note"] in caplog.text
+
+
+def test_the_judged_stage_writes_its_verdict_and_twice_the_same_bytes(stage):
+    numbers, files, report = stage(method="k_center", fraction=0.3, features="raw", judge={"seeds": 2})
+    assert report["verdict"] == report["judge"]["verdict"] and report["taken"] == "k_center"
+    assert numbers["gain_over_random"] == report["judge"]["gain"]
+    assert files == stage(method="k_center", fraction=0.3, features="raw", judge={"seeds": 2})[1]
+
+
+def test_what_is_not_proven_better_than_random_falls_back(stage, caplog):
+    with caplog.at_level(logging.INFO):
+        _, (indices, _), report = stage(
+            method="herding", fraction=0.5, features="raw", scope="all", judge={"seeds": 1}, fallback="random"
+        )
+    assert report["method"] == "herding" and report["taken"] == "stratified" and not report["judge"]["beats"]
+    assert indices == stage(method="stratified", fraction=0.5, features="raw")[1][0]
+    assert "herding does not beat random" in caplog.text and "stratified is taken" in caplog.text
+
+
+@pytest.mark.parametrize("params", [{"method": "stratified", "fraction": 0.5}, {"method": "herding", "fraction": 1.0}])
+def test_random_ones_and_all_are_not_judged(stage, params):
+    numbers, _, report = stage(features="raw", judge={}, **params)
+    assert "gain_over_random" not in numbers and not {"verdict", "judge"} & set(report)
 
 
 def test_near_duplicates_may_be_removed_first(stage):
