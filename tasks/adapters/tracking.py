@@ -168,8 +168,10 @@ class _Recorder(logging.Handler):
         _log_metrics(client, child, run.metrics, self.next_step)
         if error is not None:
             client.set_tag(child, "error", one_line(error))
+        # whoever stops a stage, by SIGTERM or Ctrl-C, did not make it fail
+        status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
         for run_id in (child, parent):
-            client.set_terminated(run_id, "FINISHED" if error is None else "FAILED")
+            client.set_terminated(run_id, status)
         for folder in run.beside:
             if folder.is_dir():
                 client.log_artifacts(child, str(folder), folder.relative_to(self.root).as_posix())

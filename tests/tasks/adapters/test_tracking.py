@@ -99,6 +99,15 @@ def test_other_params_data_or_code_make_another_recipe(project: Path) -> None:
     assert record() == 4
 
 
+@pytest.mark.parametrize("stop", [SystemExit(143), KeyboardInterrupt()], ids=["SIGTERM", "Ctrl-C"])
+def test_a_stage_that_was_stopped_did_not_fail(project: Path, stop: BaseException) -> None:
+    with pytest.raises(type(stop)), stage_run("teacher", params_of(project), project):
+        raise stop
+    (parent,), (child,) = runs(project)
+    assert (parent.info.status, child.info.status) == ("KILLED", "KILLED")
+    assert child.data.tags["error"].startswith(type(stop).__name__)
+
+
 def test_a_second_attempt_replaces_the_child(project: Path) -> None:
     params = params_of(project)
     with pytest.raises(RuntimeError), stage_run("teacher", params, project):
@@ -111,14 +120,6 @@ def test_a_second_attempt_replaces_the_child(project: Path) -> None:
     (parent,), (child,) = runs(project)
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert child.data.metrics == {"accuracy": 0.7}
-
-
-def test_an_interrupted_stage_ends_failed(project: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), stage_run("teacher", params_of(project), project):
-        raise KeyboardInterrupt
-    (parent,), (child,) = runs(project)
-    assert (parent.info.status, child.info.status) == ("FAILED", "FAILED")
-    assert child.data.tags["error"] == "KeyboardInterrupt"
 
 
 def test_ingest_is_filed_under_the_data_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ class Mortal(MLP):
         if self.training:
             Mortal.batches += 1
             if Mortal.batches == int(os.environ.get("DIE_AT", "-1")):
-                os.kill(os.getpid(), 9)
+                os.kill(os.getpid(), int(os.environ.get("DIE_OF", "9")))
         return super().forward(x)
 """
 
@@ -78,6 +78,18 @@ def test_a_stage_killed_in_mid_training_ends_as_one_that_was_not(tmp_path, unbro
     assert outcome(folder) == outcome(unbroken_stage)
     assert not (folder / "artifacts/.scratch/trainings/teacher").exists()
     assert list((folder / "artifacts/.partial").iterdir()) == []
+
+
+def test_a_stage_that_is_told_to_stop_leaves_only_its_checkpoint_and_goes_on_from_there(tmp_path, unbroken_stage):
+    folder = stage_project(tmp_path / "stopped")
+    stopped = start_teacher(folder, DIE_AT="18", DIE_OF=str(int(signal.SIGTERM)))
+    _, said = stopped.communicate(timeout=100)
+    assert stopped.returncode == 128 + signal.SIGTERM and "Traceback" not in said
+    left = [path.name for path in (folder / "artifacts/.scratch").rglob("*") if path.is_file()]
+    assert left == ["teacher.safetensors"] and list((folder / "artifacts/.partial").iterdir()) == []
+    again = start_teacher(folder)
+    _, said = again.communicate(timeout=100)
+    assert "epoch 4/6" not in said and outcome(folder) == outcome(unbroken_stage)
 
 
 def test_a_stage_in_two_processes_leaves_what_one_would(tmp_path, unbroken_stage):
