@@ -65,6 +65,9 @@ def _check_files(root: Path, recipe: Params) -> None:
             raise FileNotFoundError(f"ingest.source.args.{name} is '{value}'; no such file or folder")
     if recipe.teacher.checkpoint and not (root / recipe.teacher.checkpoint).is_file():
         raise FileNotFoundError(f"teacher.checkpoint is '{recipe.teacher.checkpoint}'; no such file")
+    for folder in recipe.distill.teachers:
+        if not (root / folder / "model.json").is_file():
+            raise FileNotFoundError(f"distill.teachers names '{folder}', which has no model.json; give a model folder")
 
 
 def _check_models(folder: Path, recipe: Params) -> str:

@@ -143,7 +143,7 @@ def ask(
     if not path.is_file():
         _keep(path, _computed(teachers, samples, views))
     path.touch()  # the latest used are kept
-    for old in sorted(scratch.answers.glob("*.npy"), key=_last_used)[:-FILES_KEPT]:
+    for old in sorted(scratch.answers.iterdir(), key=_last_used)[:-FILES_KEPT]:
         old.unlink(missing_ok=True)
     return KeptAnswers(np.load(path, mmap_mode="r", allow_pickle=False), views, identity)
 

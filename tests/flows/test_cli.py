@@ -48,6 +48,11 @@ def good_rows(count=60):
         ),
         (SOURCE, '{factory: "tasks.data.sources:csv", args: {path: data/none.csv, target: y}}', "data/none.csv"),
         ("budget:", "budgets:", "budgets"),
+        (
+            "distill:\n",
+            "distill:\n  teachers: [nowhere]\n",
+            "distill.teachers names 'nowhere', which has no model.json",
+        ),
     ],
 )
 def test_wrong_params_are_one_line_before_any_work(project, old, new, says):
