@@ -7,6 +7,8 @@ import torch
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card, save_dataset
 from tasks.models.mlp import MLP
+from tasks.params import Train
+from tasks.training.loop import fit_
 
 CLASSES = ("a", "b", "c")
 
@@ -34,6 +36,17 @@ def network(seed=0, hidden=8):
     """A perceptron for blobs."""
     torch.manual_seed(seed)
     return MLP((4,), 3, hidden=(hidden,))
+
+
+def trained(train=None, *, seed=0, **knobs):
+    """A perceptron that learned blobs, with its history."""
+    model = network()
+    train = train or Train(epochs=3, batch_size=16)
+    return model, fit_(model, blobs(), blobs(), train, seed=seed, series="toy", **knobs)
+
+
+def with_train(train, **changes):
+    return train.model_copy(update=changes)
 
 
 def weights(model):

@@ -14,6 +14,23 @@ def conv_block(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> n
     )
 
 
+def image_channels(network: str, in_shape: Sequence[int]) -> int:
+    """Of the images that `network` is built for.
+
+    Raises:
+        ValueError: the data are no images.
+    """
+    if len(in_shape) != 3:
+        raise ValueError(f"{network}: needs images of (channels, height, width), the data has {tuple(in_shape)}")
+    return in_shape[0]
+
+
+def check_blocks(network: str, channels: Sequence[int], strides: Sequence[int]) -> None:
+    """Raise ValueError unless each block of `network` has its channels and its stride."""
+    if len(channels) != len(strides):
+        raise ValueError(f"{network}: channels has {len(channels)} entries, strides {len(strides)}; give one each")
+
+
 class CNN(nn.Module):
     """One convolution block per entry of `channels` with the stride beside it, global pooling, a linear layer."""
 
@@ -26,11 +43,8 @@ class CNN(nn.Module):
         kernel: int = 3,
     ) -> None:
         super().__init__()
-        if len(in_shape) != 3:
-            raise ValueError(f"CNN: needs images of (channels, height, width), the data has {tuple(in_shape)}")
-        if len(channels) != len(strides):
-            raise ValueError(f"CNN: channels has {len(channels)} entries, strides {len(strides)}; give one each")
-        widths = [in_shape[0], *channels]
+        widths = [image_channels("CNN", in_shape), *channels]
+        check_blocks("CNN", channels, strides)
         sizes = zip(widths, channels, strides, strict=False)
         self.body = nn.Sequential(*(conv_block(inputs, outputs, stride, kernel) for inputs, outputs, stride in sizes))
         self.pool = nn.AdaptiveAvgPool2d(1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from tasks.models.cnn import conv_block
+from tasks.models.cnn import check_blocks, conv_block, image_channels
 
 
 def separable_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -33,18 +33,14 @@ class DepthwiseCNN(nn.Module):
         strides: Sequence[int] = (2, 2, 2),
     ) -> None:
         super().__init__()
-        if len(in_shape) != 3:
-            raise ValueError(f"DepthwiseCNN: needs images of (channels, height, width), the data has {tuple(in_shape)}")
-        if len(channels) != len(strides):
-            raise ValueError(
-                f"DepthwiseCNN: channels has {len(channels)} entries, strides {len(strides)}; give one each"
-            )
+        inputs = image_channels("DepthwiseCNN", in_shape)
+        check_blocks("DepthwiseCNN", channels, strides)
         if not channels:
             raise ValueError("DepthwiseCNN: channels is empty; give at least the stem's")
         sizes = zip(channels, channels[1:], strides[1:], strict=False)
         self.body = nn.Sequential(
-            conv_block(in_shape[0], channels[0], strides[0]),
-            *(separable_block(inputs, outputs, stride) for inputs, outputs, stride in sizes),
+            conv_block(inputs, channels[0], strides[0]),
+            *(separable_block(before, after, stride) for before, after, stride in sizes),
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(channels[-1], classes)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from tasks.models.cnn import conv_block
+from tasks.models.cnn import conv_block, image_channels
 
 
 class Residual(nn.Module):
@@ -33,9 +33,7 @@ class ResNet(nn.Module):
         self, in_shape: Sequence[int], classes: int, widths: Sequence[int] = (16, 32, 64, 128), residual: bool = True
     ) -> None:
         super().__init__()
-        if len(in_shape) != 3:
-            raise ValueError(f"ResNet: needs images of (channels, height, width), the data has {tuple(in_shape)}")
-        layers: list[nn.Module] = [conv_block(in_shape[0], widths[0])]
+        layers: list[nn.Module] = [conv_block(image_channels("ResNet", in_shape), widths[0])]
         for stage, (inputs, outputs) in enumerate(pairwise(widths)):
             # the first halving is the convolution's stride: pooling the full-size image would cost most of the time
             layers += (

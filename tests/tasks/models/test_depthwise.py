@@ -5,6 +5,7 @@ from toy import card, pictures, stirred
 from tasks import checkpoint
 from tasks.export.onnx import export
 from tasks.measure.size import macs, parameters
+from tasks.models.cnn import CNN
 from tasks.models.depthwise import DepthwiseCNN
 from tasks.params import Factory
 from tasks.prune.channels import groups, remove_
@@ -87,9 +88,10 @@ def test_pruned_it_comes_back_bit_for_bit_and_exports(tmp_path):
         (SHAPE, (8, 8), "channels has 2 entries, strides 1; give one each"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(shape, channels, message):
-    with pytest.raises(ValueError, match=f"^DepthwiseCNN: {message}$"):
-        DepthwiseCNN(shape, 3, channels, (2,))
+@pytest.mark.parametrize("network", [CNN, DepthwiseCNN])
+def test_what_does_not_fit_is_one_clear_line(network, shape, channels, message):
+    with pytest.raises(ValueError, match=f"^{network.__name__}: {message}$"):
+        network(shape, 3, channels, (2,))
 
 
 def test_no_channels_at_all_is_refused():

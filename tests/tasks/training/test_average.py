@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from toy import blobs, network, weights
+from toy import blobs, network, trained, weights, with_train
 
 from tasks.measure.accuracy import accuracy
 from tasks.params import Train
@@ -12,16 +12,6 @@ from tasks.training.average import Average
 from tasks.training.loop import fit_
 
 DATA = blobs()
-
-
-def trained(train=None, *, seed=0, **knobs):
-    model = network()
-    history = fit_(model, DATA, DATA, train or Train(epochs=3, batch_size=16), seed=seed, series="toy", **knobs)
-    return model, history
-
-
-def with_train(train, **changes):
-    return train.model_copy(update=changes)
 
 
 def weights_before_each_step(train):

@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
-from toy import blobs, network, pictures, weights
+from toy import blobs, network, pictures, trained, weights, with_train
 
 from tasks.data.batches import Samples
 from tasks.measure.accuracy import accuracy
@@ -22,16 +22,6 @@ from tasks.training.teachers import KeptAnswers, LiveAnswers
 
 DATA = blobs()
 ONE_STEP = Train(epochs=1, batch_size=60, warmup=0.0, schedule="constant", optimizer="sgd", weight_decay=0.0)
-
-
-def trained(train=None, *, seed=0, **knobs):
-    model = network()
-    history = fit_(model, DATA, DATA, train or Train(epochs=3, batch_size=16), seed=seed, series="toy", **knobs)
-    return model, history
-
-
-def with_train(train, **changes):
-    return train.model_copy(update=changes)
 
 
 class Watched(nn.Module):

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from toy import blobs, network, weights
+from toy import blobs, network, trained, weights, with_train
 
 from tasks.params import Kd, Train
 from tasks.params.training import Fitnet
@@ -18,16 +18,6 @@ from tasks.training.state import Lesson
 from tasks.training.teachers import LiveAnswers
 
 DATA = blobs()
-
-
-def trained(train=None, *, seed=0, **knobs):
-    model = network()
-    history = fit_(model, DATA, DATA, train or Train(epochs=3, batch_size=16), seed=seed, series="toy", **knobs)
-    return model, history
-
-
-def with_train(train, **changes):
-    return train.model_copy(update=changes)
 
 
 @pytest.fixture
