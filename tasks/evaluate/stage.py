@@ -18,6 +18,7 @@ from tasks.evaluate.environment import environment
 from tasks.evaluate.figures import Quality, quality
 from tasks.evaluate.variants import PARENTS, Cost, answers, costs
 from tasks.files import Files
+from tasks.measure.integers import integer_op_share, operations
 from tasks.measure.paired import Drop, paired_drop
 from tasks.params import Budget, Evaluate
 from tasks.report.html import render_report
@@ -109,6 +110,7 @@ def _row(
         "worst_class_recall_drop": float(lost[worst]),
         "agreement": agreement,
         "packed_bytes": None,
+        "integer_op_share": integer_op_share(operations(folder / "model.onnx")),
         **cost.figures(),
         "gate": "reference" if name == REFERENCE else gate.overall(checks),
         "checks": [asdict(check) for check in checks],
@@ -160,6 +162,7 @@ def _details(
         "sensitivity": _read_scan(files.reads["pruned"] / "sensitivity.csv"),
         "distillation": json.loads((files.reads["student"] / "comparison.json").read_text(encoding="utf-8")),
         "coreset": json.loads((files.reads["coreset"] / "report.json").read_text(encoding="utf-8")),
+        "quantization": json.loads((files.reads["quantized"] / "quantization.json").read_text(encoding="utf-8")),
     }
 
 

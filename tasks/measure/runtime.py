@@ -26,12 +26,17 @@ class Timing:
     throughput_per_s: float
 
 
-def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """The file, opened on the CPU with `threads` threads that do not spin while they wait."""
+def open_session(path: Path, threads: int = 1, optimised: Path | None = None) -> onnxruntime.InferenceSession:
+    """The file, opened on the CPU with `threads` threads that do not spin while they wait.
+
+    optimised: where the graph that is really run is written to.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if optimised:
+        options.optimized_model_filepath = str(optimised)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

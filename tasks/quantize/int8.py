@@ -33,5 +33,6 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> onnx.ModelP
         extra_options={},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()  # it appends what it adds, which ONNX's own checker refuses
     quantized: onnx.ModelProto = quantizer.model.model
     return quantized

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from tasks.data.batches import in_order
 from tasks.data.splits import load_splits
 from tasks.export.onnx import slim, write_deploy
 from tasks.files import Files
+from tasks.measure.integers import integer_op_share, operations
 from tasks.measure.runtime import open_session, run
 from tasks.params import Quantize
 from tasks.quantize.calibration import chooser, observe
@@ -38,10 +41,14 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
     before, after = (run(open_session(file), data.validation).argmax(1) for file in (source, path))
     agreement = float((before == after).mean())
     write_deploy(folder, data.card, {"label_agreement": agreement, "samples": len(targets)})
+    found = operations(path)
+    facts = {"scheme": params.scheme, "operations": [asdict(operation) for operation in found]}
+    (folder / "quantization.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return {
         "accuracy": float((after == targets).mean()),
         "accuracy_float": float((before == targets).mean()),
         "agreement_with_float": agreement,
         "size_bytes": path.stat().st_size,
         "size_bytes_float": source.stat().st_size,
+        "integer_op_share": integer_op_share(found),
     }

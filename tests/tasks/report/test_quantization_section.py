@@ -1,0 +1,39 @@
+"""What runs in integers, on the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.report.html import render_report
+from tasks.report.quantization import quantization_section
+
+Run = tuple[dict[str, Any], dict[str, Any]]
+FACTS = {
+    "scheme": "int8",
+    "operations": [
+        {"name": "1. QLinearConv 28x1x3x3", "arithmetic": "integer", "reason": "8-bit kernel"},
+        {"name": "2. Conv <8x28x3x3>", "arithmetic": "float", "reason": "its input is not quantized"},
+        {"name": "3. QGemm 10x8", "arithmetic": "integer", "reason": "8-bit kernel"},
+    ],
+}
+
+
+def test_the_answer_counts_what_is_integer() -> None:
+    section = quantization_section(FACTS)
+    assert section is not None and section["answer"] == "2 of 3 convolutions and matrix products, 67 %"
+
+
+def test_every_operation_stands_on_the_page_escaped(run: Run) -> None:
+    page = render_report(run[0], run[1] | {"quantization": FACTS})
+    for shown in ("What runs in integers", "2. Conv &lt;8x28x3x3&gt;", "its input is not quantized", "QGemm 10x8"):
+        assert shown in page
+
+
+def test_without_facts_the_section_is_left_out(run: Run) -> None:
+    assert quantization_section({}) is None
+    assert "What runs in integers" not in render_report(*run)
+
+
+def test_a_file_with_nothing_to_multiply_is_not_divided_by() -> None:
+    section = quantization_section({"scheme": "int8", "operations": []})
+    assert section is not None and section["answer"].startswith("0 of 0")
