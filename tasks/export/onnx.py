@@ -15,6 +15,7 @@ from torch import nn
 
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card
+from tasks.export.slim import slim
 from tasks.measure.accuracy import logits
 from tasks.measure.runtime import open_session, run
 
@@ -42,16 +43,6 @@ def export(model: nn.Module, card: Card, samples: Samples, folder: Path, field: 
     write_deploy(
         folder, card, {"max_relative_difference": difference, "label_agreement": agreement, "samples": len(samples)}
     )
-
-
-def slim(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop what no runtime reads: doc strings, source traces, inferred shapes."""
-    model.graph.ClearField("value_info")
-    model.graph.ClearField("metadata_props")
-    for item in [*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output]:
-        item.ClearField("metadata_props")
-        item.ClearField("doc_string")
-    return model
 
 
 def write_deploy(folder: Path, card: Card, parity: dict[str, float]) -> None:

@@ -12,7 +12,8 @@ import onnx
 
 from tasks.data.batches import in_order
 from tasks.data.splits import load_splits
-from tasks.export.onnx import slim, write_deploy
+from tasks.export.onnx import write_deploy
+from tasks.export.slim import slim
 from tasks.files import Files
 from tasks.measure.integers import integer_op_share, operations
 from tasks.measure.runtime import open_session, run

@@ -8,7 +8,8 @@ import torch
 from toy import card, pictures, stirred
 
 from tasks.data.batches import in_order
-from tasks.export.onnx import export, slim
+from tasks.export.onnx import export
+from tasks.export.slim import slim
 from tasks.measure.accuracy import logits
 from tasks.measure.runtime import open_session, run
 from tasks.models.cnn import CNN
