@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from tasks.coreset.collect import collect
 from tasks.coreset.evidence import Evidence, Quota
-from tasks.coreset.judge import interval, samples_of, steps_of, student
+from tasks.coreset.judge import samples_of, steps_of, student
 from tasks.coreset.proxies import ARCHITECTURES
 from tasks.coreset.selection import NEEDS_TRAINING, SELECTIONS, quota
 from tasks.coreset.stage import select
+from tasks.coreset.verdict import interval
 from tasks.data.splits import Splits, load_splits
 from tasks.measure.accuracy import accuracy
 from tasks.params import Coreset, Judge

@@ -11,17 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import t
-from torch import Tensor
 from tqdm import tqdm
 
 from tasks.coreset.evidence import Chosen, Indices
+from tasks.coreset.exam import Columns, Exam, examined, make_exam
 from tasks.coreset.proxies import ARCHITECTURES, network, step_
+from tasks.coreset.verdict import Right, gain, verdict
 from tasks.data.augment import generator_of
 from tasks.data.batches import Samples, shuffled
 from tasks.data.splits import Splits
-from tasks.measure.accuracy import logits
 from tasks.models.normalised import Normalised
 from tasks.params import Judge, Train
 from tasks.training.optimizer import learning_rate, make_optimizer
@@ -30,50 +28,50 @@ BATCH: Final = 64
 FEWEST_STEPS: Final = 100
 MOST_STEPS: Final = 1000
 MOST_FULL: Final = 20_000  # samples of a training split that is trained on whole, to compare
-LOOKED_AT: Final = 5000  # of a set, for the accuracy on the samples it was trained on
-BINS: Final = 15
-FIGURES: Final = ("accuracy", "worst_class_recall", "gap", "calibration_error")
 
 
 def judge(
-    data: Splits, chosen: Chosen, drawn: Sequence[Chosen], params: Judge, *, width: int, seed: int
+    data: Splits,
+    chosen: Chosen,
+    drawn: Sequence[Chosen],
+    params: Judge,
+    *,
+    width: int,
+    seed: int,
+    slices: Columns | None = None,
 ) -> dict[str, Any]:
     """Train both architectures on the chosen set and on each random one, and on everything where that is little.
 
-    drawn: a random set per seed, as large as the chosen one. width: of the networks.
+    drawn: a random set per seed, as large as the chosen one, which is trained on as often, with seeds of its own.
+    width: of the networks. slices: columns of the validation split.
 
     Returns:
-        verdict, beats; gain: mean of accuracy(chosen) - accuracy(random) over seeds x architectures, both networks of a
-        pair beginning with the same weights; half_width95: of its interval by Student's t. The pairs share the
-        validation split and the chosen set, of whose own chance the interval knows nothing.
-        sets: {set: {samples, trainings, and (mean, sd) of each of FIGURES}}; runs: one row per training.
+        verdict, beats; gain: accuracy(chosen) - accuracy(random), mean over trainings; half_width95: of its interval,
+        see verdict.gain, None for a single training. What is judged is this very set, not the method: a random set
+        that happens to be a good one beats random ones too.
+        sets: {set: {samples, models: {architecture: {trainings, and [mean, sd] of each of exam.examined's figures}}}},
+        sd None for a single training; runs: one row per training.
     """
     steps = steps_of(len(data.train), params.epochs)
     sets = {"chosen": [samples_of(data, chosen)] * len(drawn), "random": [samples_of(data, one) for one in drawn]}
     if len(data.train) <= MOST_FULL:
         sets["full"] = [data.train]
-    runs: list[dict[str, Any]] = []
-    todo = [
-        (name, samples, seed + place, architecture)
-        for name, members in sets.items()
-        for place, samples in enumerate(members)
-        for architecture in ARCHITECTURES[data.card.kind]
-    ]
-    for name, samples, own_seed, architecture in tqdm(
-        todo, "coreset: judging", leave=False, disable=not sys.stderr.isatty()
-    ):
-        model = student(data, samples, architecture, width=width, steps=steps, seed=own_seed)
-        runs.append({"set": name, "model": architecture, "seed": own_seed, **measured(model, samples, data.validation)})
-    accuracies = {name: np.array([run["accuracy"] for run in runs if run["set"] == name]) for name in sets}
-    gain, half_width = interval(accuracies["chosen"] - accuracies["random"])
+    runs, right = _trained(data, sets, make_exam(data, slices or {}, seed), width=width, steps=steps, seed=seed)
+    found, half_width = gain(right["chosen"], right["random"])
     return {
-        "verdict": verdict(gain, half_width),
-        "beats": gain > half_width,
-        "gain": gain,
-        "half_width95": half_width,
+        "verdict": verdict(found, half_width),
+        "beats": found > half_width,
+        "gain": found,
+        "half_width95": half_width if half_width < np.inf else None,
         "steps": steps,
         "sets": {
-            name: {"samples": len(members[0]), **_summary([run for run in runs if run["set"] == name])}
+            name: {
+                "samples": len(members[0]),
+                "models": {
+                    model: _summary([run for run in runs if (run["set"], run["model"]) == (name, model)])
+                    for model in ARCHITECTURES[data.card.kind]
+                },
+            }
             for name, members in sets.items()
         },
         "runs": runs,
@@ -107,49 +105,25 @@ def student(data: Splits, samples: Samples, architecture: str, *, width: int, st
     return model.eval()
 
 
-def measured(model: Normalised, samples: Samples, validation: Samples) -> dict[str, float]:
-    """FIGURES: on the validation split; the gap is the accuracy on the training samples less the one there.
-
-    The worst class is the one of the lowest recall among those that the validation split has.
-    """
-    answers, targets = logits(model, validation), validation.targets(slice(None)).numpy()
-    right = answers.argmax(1).numpy() == targets
-    present = np.bincount(targets) > 0
-    recall = np.bincount(targets, right)[present] / np.bincount(targets)[present]
-    seen = samples.first(LOOKED_AT, 0)
-    learned = float((logits(model, seen).argmax(1) == seen.targets(slice(None))).float().mean())
-    accuracy = float(right.mean())
-    return {
-        "accuracy": accuracy,
-        "worst_class_recall": float(recall.min()),
-        "gap": learned - accuracy,
-        "calibration_error": calibration_error(answers.softmax(1), right),
-    }
-
-
-def calibration_error(probabilities: Tensor, right: npt.NDArray[np.bool_]) -> float:
-    """Mean distance between the largest probability and the share of right answers, over BINS equal ranges of it.
-
-    probabilities: (n, classes); right: (n,). Guo et al. 2017, arXiv:1706.04599.
-    """
-    confidence = probabilities.double().amax(1).numpy()
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    apart = np.bincount(place, confidence, BINS) - np.bincount(place, right, BINS)
-    return float(np.abs(apart).sum() / len(right))
-
-
-def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t: infinite for a single value."""
-    if len(values) < 2:
-        return float(values.mean()), float("inf")
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(t.ppf(0.975, len(values) - 1) * error)
-
-
-def verdict(gain: float, half_width: float) -> str:
-    """The sentence, in percentage points."""
-    figure = f"{100 * gain:.2f} +/- {100 * half_width:.2f} pp"
-    return f"beats random by {figure}" if gain > half_width else f"does not beat random ({figure})"
+def _trained(
+    data: Splits, sets: Mapping[str, Sequence[Samples]], exam: Exam, *, width: int, steps: int, seed: int
+) -> tuple[list[dict[str, Any]], dict[str, Right]]:
+    """A row per training, and (trainings, n) of each set: the share of architectures that were right."""
+    architectures, runs = ARCHITECTURES[data.card.kind], []
+    right = {name: np.zeros((len(members), len(data.validation))) for name, members in sets.items()}
+    todo = [
+        (name, place, architecture)
+        for name, members in sets.items()
+        for place in range(len(members))
+        for architecture in architectures
+    ]
+    for name, place, architecture in tqdm(todo, "coreset: judging", leave=False, disable=not sys.stderr.isatty()):
+        own_seed = seed + place + (len(sets["random"]) if name == "chosen" else 0)
+        model = student(data, sets[name][place], architecture, width=width, steps=steps, seed=own_seed)
+        figures, answered = examined(model, sets[name][place], exam)
+        right[name][place] += answered / len(architectures)
+        runs.append({"set": name, "model": architecture, "seed": own_seed, **figures})
+    return runs, right
 
 
 def _batches(samples: Samples, seed: int) -> Iterator[Indices]:
@@ -161,5 +135,8 @@ def _batches(samples: Samples, seed: int) -> Iterator[Indices]:
 
 
 def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found = {key: np.array([run[key] for run in runs]) for key in FIGURES}
-    return {"trainings": len(runs)} | {key: [float(v.mean()), float(v.std(ddof=1))] for key, v in found.items()}
+    found = {key: np.array([run[key] for run in runs]) for key in runs[0] if key not in ("set", "model", "seed")}
+    return {"trainings": len(runs)} | {
+        key: [float(values.mean()), float(values.std(ddof=1)) if len(runs) > 1 else None]
+        for key, values in found.items()
+    }

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.coreset.collect import collect
 from tasks.coreset.evidence import Chosen, Evidence, Indices, Quota
+from tasks.coreset.exam import Columns
 from tasks.coreset.judge import judge
 from tasks.coreset.representativeness import representativeness
 from tasks.coreset.selection import NEEDS_TRAINING, choose, quota
+from tasks.data.batches import Samples
 from tasks.data.dataset import load_dataset
 from tasks.data.splits import Splits, load_splits
 from tasks.files import Files
@@ -42,11 +43,11 @@ def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
     taken, note, judged = params.method, chosen.note, None
     if params.judge and params.method not in RANDOM and len(chosen.indices) < len(labels):
         drawn = [_drawn(evidence, wanted, seed + place) for place in range(params.judge.seeds)]
-        judged = _judged(data, chosen, drawn, params, seed)
+        judged = _judged(data, chosen, drawn, params, seed, _slices(data, files, data.validation))
         if params.fallback and not judged["beats"]:
             chosen, taken = drawn[0], "stratified"
             log.warning("coreset: %s is not proven better than random; stratified is taken", params.method)
-    slices = _slices(data, files)
+    slices = _slices(data, files, data.train)
     found = representativeness(evidence.features, labels, chosen, np.random.default_rng(seed), slices)
     report = {
         "method": params.method,
@@ -98,10 +99,12 @@ def _drawn(evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
     return choose("stratified", evidence, wanted, np.random.default_rng(seed))
 
 
-def _judged(data: Splits, chosen: Chosen, drawn: Sequence[Chosen], params: Coreset, seed: int) -> dict[str, Any]:
+def _judged(
+    data: Splits, chosen: Chosen, drawn: Sequence[Chosen], params: Coreset, seed: int, slices: Columns
+) -> dict[str, Any]:
     assert params.judge is not None
     start = time.perf_counter()
-    found = judge(data, chosen, drawn, params.judge, width=params.proxy.width, seed=seed)
+    found = judge(data, chosen, drawn, params.judge, width=params.proxy.width, seed=seed, slices=slices)
     seconds = time.perf_counter() - start
     trained = f"{len(found['runs'])} trainings of {found['steps']} steps"
     log.info("coreset: %s %s; %s, %.1f s", params.method, found["verdict"], trained, seconds)
@@ -112,9 +115,9 @@ def _by_class(labels: Indices, classes: Sequence[str]) -> dict[str, int]:
     return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
-def _slices(data: Splits, files: Files) -> dict[str, npt.NDArray[np.str_]]:
-    """The slice columns of the training split, as text."""
+def _slices(data: Splits, files: Files, samples: Samples) -> Columns:
+    """The slice columns of these samples, as text."""
     if not data.card.slices:
         return {}
-    table = load_dataset(files.reads["data"]).table(list(data.card.slices)).iloc[data.train.indices]
+    table = load_dataset(files.reads["data"]).table(list(data.card.slices)).iloc[samples.indices]
     return {name: table[name].to_numpy().astype(np.str_) for name in data.card.slices}

@@ -63,26 +63,44 @@ def _classes(kept: Mapping[str, int], whole: Mapping[str, int], overall: float) 
 
 
 def _judge(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The verdict with its table: a row per set, accuracy and its like as mean ± standard deviation."""
+    """The verdict with its table: a row per set and network, columns for what was measured."""
     judged = report.get("judge")
     if not judged:
         return None
+    found = [(name, one, model, own) for name, one in judged["sets"].items() for model, own in one["models"].items()]
+    columns = {key: shown for key, shown in MEASURED.items() if key in found[0][-1]}
     rows = [
-        (SETS[name], f"{found['samples']:,}", found["trainings"],
-         _spread(found["accuracy"]), _spread(found["worst_class_recall"]), _spread(found["gap"]),
-         significant(found["calibration_error"][0], 2))
-        for name, found in judged["sets"].items()
+        (SETS[name], model.replace("_", " "), f"{one['samples']:,}", own["trainings"],
+         *(form(*own[key]) for key, (_, form) in columns.items()))
+        for name, one, model, own in found
     ]  # fmt: skip
-    models = " and ".join(sorted({run["model"].replace("_", " ") for run in judged["runs"]}))
     return {
         "verdict": f"{report['method']} {report['verdict']}".replace("+/-", "±").replace("-", MINUS),
         "gate": "pass" if judged["beats"] else "inconclusive",
         "fallback": report.get("taken") not in (None, report["method"]),
-        "how": f"Small networks ({models}), {judged['steps']:,} steps each, measured on the validation split.",
+        "how": f"Small networks, {judged['steps']:,} steps each, measured on the validation split.",
+        "columns": [name for name, _ in columns.values()],
         "rows": rows,
     }
 
 
-def _spread(found: tuple[float, float]) -> str:
+def _spread(mean: float, deviation: float | None) -> str:
     """Mean and standard deviation of shares, in percent or points, without the unit."""
-    return f"{points(found[0])} ± {points(found[1])}".replace("-", MINUS)
+    shown = points(mean) if deviation is None else f"{points(mean)} ± {points(deviation)}"
+    return shown.replace("-", MINUS)
+
+
+def _two_digits(mean: float, _: float | None) -> str:
+    return significant(mean, 2)
+
+
+MEASURED: Final = {  # what the judge says of each set and network: heading, form of (mean, standard deviation)
+    "accuracy": ("accuracy", _spread),
+    "worst_class_recall": ("worst class", _spread),
+    "worst_slice_accuracy": ("worst slice", _spread),
+    "gap": ("train\u2013validation gap", _spread),
+    "noise_drop": ("drop under noise", _spread),
+    "shift_drop": ("drop under shift", _spread),
+    "jitter_drop": ("drop under jitter", _spread),
+    "calibration_error": ("calibration error", _two_digits),
+}

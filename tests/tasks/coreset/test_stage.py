@@ -97,7 +97,7 @@ def test_what_is_not_proven_better_than_random_falls_back(stage, caplog):
         )
     assert report["method"] == "herding" and report["taken"] == "stratified" and not report["judge"]["beats"]
     assert indices == stage(method="stratified", fraction=0.5, features="raw")[1][0]
-    assert "herding does not beat random" in caplog.text and "stratified is taken" in caplog.text
+    assert "herding is not proven to beat random" in caplog.text and "stratified is taken" in caplog.text
 
 
 @pytest.mark.parametrize("params", [{"method": "stratified", "fraction": 0.5}, {"method": "herding", "fraction": 1.0}])

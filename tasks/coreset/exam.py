@@ -1,0 +1,104 @@
+"""What is asked of the small networks that judge a set: more than how often they are right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tasks.data.augment import draw, generator_of
+from tasks.data.batches import Samples
+from tasks.data.splits import Splits, moments
+from tasks.measure.accuracy import accuracy, logits
+from tasks.models.normalised import Normalised
+from tasks.params import Augment
+
+LOOKED_AT: Final = 5000  # samples, for what is asked beside the validation split itself
+FEWEST: Final = 20  # of a slice in the validation split, for its accuracy to say anything
+BINS: Final = 15
+NOISE: Final = 0.3  # of an input's standard deviation
+SHIFT: Final = 0.08  # of the shorter side, at least a pixel
+CORRUPTIONS: Final = {"image": ("noise", "shift"), "tabular": ("jitter",)}  # by kind of data
+
+Right = npt.NDArray[np.bool_]
+Columns = Mapping[str, npt.NDArray[np.str_]]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The same for every network.
+
+    validation: the split; slices: columns of its values. clean: LOOKED_AT of it at most; corrupted: the same, by name.
+    """
+
+    validation: Samples
+    slices: Columns
+    clean: Samples
+    corrupted: Mapping[str, Samples]
+
+
+def make_exam(data: Splits, slices: Columns, seed: int) -> Exam:
+    """Corrupt the validation samples: Gaussian noise, and images moved at random, reflected at the border."""
+    clean = data.validation.first(LOOKED_AT, seed)
+    inputs, generator = clean.inputs(slice(None)), generator_of(seed, 0)
+    names = CORRUPTIONS[data.card.kind]
+    noise = torch.randn(inputs.shape, generator=generator) * moments(data.train)[1].float()
+    changed = {names[0]: inputs + NOISE * noise}
+    if "shift" in names:
+        pixels = max(1, round(SHIFT * min(clean.shape[1:])))
+        view = draw(len(clean), clean.shape, Augment(shift=pixels), generator)
+        changed["shift"] = view.of(inputs, slice(None))
+    targets = clean.targets(slice(None)).numpy()
+    corrupted = {name: Samples(x.numpy(), targets, np.arange(len(targets))) for name, x in changed.items()}
+    return Exam(data.validation, slices, clean, corrupted)
+
+
+def examined(model: Normalised, samples: Samples, exam: Exam) -> tuple[dict[str, float], Right]:
+    """Figures of a network that was trained on `samples`, and which of the validation samples it answers rightly.
+
+    Returns:
+        accuracy; worst_class_recall: lowest recall of the classes that the validation split has;
+        worst_slice_accuracy: of the values of slice columns with at least FEWEST samples, where there is one;
+        gap: accuracy on LOOKED_AT of the training samples less that on validation;
+        calibration_error: see there; noise_drop and the like: accuracy lost under each corruption.
+    """
+    answers, targets = logits(model, exam.validation), exam.validation.targets(slice(None)).numpy()
+    right: Right = answers.argmax(1).numpy() == targets
+    present = np.bincount(targets) > 0
+    recall = np.bincount(targets, right)[present] / np.bincount(targets)[present]
+    clean = accuracy(model, exam.clean)
+    return {
+        "accuracy": float(right.mean()),
+        "worst_class_recall": float(recall.min()),
+        **worst_slice(right, exam.slices),
+        "gap": accuracy(model, samples.first(LOOKED_AT, 0)) - float(right.mean()),
+        "calibration_error": calibration_error(answers.softmax(1), right),
+        **{f"{name}_drop": clean - accuracy(model, found) for name, found in exam.corrupted.items()},
+    }, right
+
+
+def worst_slice(right: Right, slices: Columns) -> dict[str, float]:
+    """worst_slice_accuracy, or nothing where no slice has FEWEST samples."""
+    shares = [
+        float(right[column == value].mean())
+        for column in slices.values()
+        for value, count in zip(*np.unique(column, return_counts=True), strict=True)
+        if count >= FEWEST
+    ]
+    return {"worst_slice_accuracy": min(shares)} if shares else {}
+
+
+def calibration_error(probabilities: Tensor, right: Right) -> float:
+    """Mean distance between the largest probability and the share of right answers, over BINS equal ranges of it.
+
+    probabilities: (n, classes); right: (n,). Guo et al. 2017, arXiv:1706.04599.
+    """
+    confidence = probabilities.double().amax(1).numpy()
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    apart = np.bincount(place, confidence, BINS) - np.bincount(place, right, BINS)
+    return float(np.abs(apart).sum() / len(right))
