@@ -55,7 +55,8 @@ class Comparison:
     def sentence(self) -> str:
         """The answer, for the log and the report."""
         if self.gap_closed is None:
-            return f"the student alone is as good as the teacher ({_percent(self.accuracy_alone)}): nothing to close"
+            alone = f"the student alone is as good as the teacher ({_percent(self.accuracy_alone)})"
+            return f"distillation did not help here: {alone}, nothing to close"
         over = f" over {self.seeds} seeds" if self.seeds > 1 else ""
         interval = (
             f" (95 % interval{over} {100 * self.gain_low:+.2f} to {100 * self.gain_high:+.2f})"

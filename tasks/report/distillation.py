@@ -21,7 +21,12 @@ def distillation(summary: Mapping[str, Any], comparison: Mapping[str, Any]) -> d
     taught, alone = by_name["student"]["accuracy"], by_name["student_alone"]["accuracy"]
     gain, resolved = taught - alone, summary.get("smallest_detectable_drop") or 0.0
     figures = f"The student reaches {percent(taught)} with the teacher and {percent(alone)} on the labels alone."
-    if abs(gain) <= resolved:
+    if comparison.get("chosen") and not comparison["chosen"]["losses"]:
+        answer = "Distillation did not help here"
+        figures = (
+            f"The probe found no loss better than the labels alone. With them the student reaches {percent(alone)}."
+        )
+    elif abs(gain) <= resolved:
         answer = f"Too close to call: {points(gain, signed=True)} pp"
         figures = f"{figures} This test set cannot show less than {points(resolved)} pp."
     else:

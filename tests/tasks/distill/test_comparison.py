@@ -82,7 +82,8 @@ def test_where_the_teacher_is_no_better_there_is_no_gap(alone):
     assert found.gap_closed is found.gap_closed_low is found.gap_closed_high is None
     assert found.gain_low is not None
     assert found.sentence() == (
-        f"the student alone is as good as the teacher ({100 - alone / 3:.2f} %): nothing to close"
+        f"distillation did not help here: the student alone is as good as the teacher ({100 - alone / 3:.2f} %), "
+        "nothing to close"
     )
 
 

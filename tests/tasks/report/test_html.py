@@ -155,6 +155,12 @@ def test_whether_distillation_helped(run: Run, alone: float, answer: str) -> Non
     assert answer in visible(render_report(*run))
 
 
+def test_where_the_probe_chose_the_labels_alone_the_page_says_so(run: Run) -> None:
+    run[1]["distillation"] = {"chosen": {"name": "alone", "losses": [], "target_weight": 1.0}}
+    page = visible(render_report(*run))
+    assert "Distillation did not help here" in page and "The probe found no loss better" in page
+
+
 def test_of_many_classes_the_ones_that_changed_are_shown(make_run: Callable[..., Run]) -> None:
     summary, details = make_run([f"class {i:03}" for i in range(200)], samples=2000)
     details["per_variant"]["teacher"]["recall"][137] = 1.0
