@@ -102,14 +102,16 @@ def compare(params: Path | None, methods: str | None, fractions: str, seeds: int
     """Draw accuracy against fraction for many coreset methods, on the data and split of the last run."""
     from flows.workspace import existing
     from tasks.coreset import compare as coresets
+    from tasks.files import Files
     from tasks.params import load_params
 
     recipe = load_params(_path(params))
     workspace = existing(_root(), _path(params))
+    artifacts = workspace / "artifacts"
     cells = coresets.compare(
         recipe.coreset,
         recipe.seed,
-        {"data": workspace / "artifacts" / "data", "split": workspace / "artifacts" / "split.npz"},
+        Files({"data": artifacts / "data", "split": artifacts / "split.npz"}, {}, artifacts / ".scratch"),
         methods=coresets.named_methods(methods),
         fractions=coresets.named_fractions(fractions),
         seeds=seeds,

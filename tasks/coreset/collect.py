@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.coreset.evidence import Evidence, Features, Indices
+from tasks.coreset.kept import kept_evidence
 from tasks.coreset.proxies import ARCHITECTURES, network, step_
 from tasks.coreset.scores import own_margin
 from tasks.data.augment import generator_of
@@ -22,6 +23,7 @@ from tasks.device import device, moved
 from tasks.models.normalised import Normalised
 from tasks.params import Proxy, Train
 from tasks.training.optimizer import learning_rate, make_optimizer
+from tasks.training.scratch import Scratch, hashed
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +36,26 @@ class Seen:
     probabilities: npt.NDArray[np.float32]
 
 
-def collect(data: Splits, features: Literal["proxy", "raw"], proxy: Proxy, seed: int, *, dynamics: bool) -> Evidence:
-    """The features asked for, and with `dynamics` how a proxy learned."""
+def collect(
+    data: Splits,
+    features: Literal["proxy", "raw"],
+    proxy: Proxy,
+    seed: int,
+    *,
+    dynamics: bool,
+    scratch: Scratch | None = None,
+) -> Evidence:
+    """The features asked for, and with `dynamics` how a proxy learned; kept in `scratch` for other methods and runs."""
     if features == "raw" and not dynamics:
         return Evidence(raw_features(data), data.train.targets(slice(None)).numpy())
     start = time.perf_counter()
-    evidence = proxy_evidence(data, proxy, seed, dynamics=dynamics)
-    log.info("coreset: proxy trained for %d epochs, %.1f s", proxy.epochs, time.perf_counter() - start)
+    parts = [data.train.indices.tobytes(), data.validation.indices.tobytes(), device().type.encode()]
+    identity = hashed([*parts, f"{proxy.model_dump_json()} {seed}".encode()])
+    evidence, known = kept_evidence(
+        scratch, identity, lambda: proxy_evidence(data, proxy, seed, dynamics=dynamics), dynamics=dynamics
+    )
+    done = "kept by an earlier run" if known else f"trained for {proxy.epochs} epochs"
+    log.info("coreset: proxy %s, %.1f s", done, time.perf_counter() - start)
     return evidence if features == "proxy" else replace(evidence, features=raw_features(data))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -22,9 +22,12 @@ from tasks.coreset.selection import NEEDS_TRAINING, SELECTIONS, quota
 from tasks.coreset.stage import select
 from tasks.coreset.verdict import interval
 from tasks.data.splits import Splits, load_splits
+from tasks.files import Files
 from tasks.measure.accuracy import accuracy
-from tasks.params import Coreset, Judge
+from tasks.params import Coreset, Judge, RandomSelection, Synthesis
+from tasks.params.coreset import Choosing
 from tasks.report.comparison import draw_comparison
+from tasks.training.scratch import scratch_of
 
 log = logging.getLogger(__name__)
 
@@ -80,29 +83,32 @@ def named_fractions(text: str) -> list[float]:
 
 
 def compare(
-    params: Coreset, seed: int, reads: Mapping[str, Path], *, methods: Sequence[str], fractions: Sequence[float],
-    seeds: int,
-) -> list[Cell]:  # fmt: skip
+    params: Coreset, seed: int, files: Files, *, methods: Sequence[str], fractions: Sequence[float], seeds: int
+) -> list[Cell]:
     """Select by every method at every fraction, `seeds` times, and train a network on each selection.
 
     All share one pass of evidence, drawn from the recipe's coreset section, whose knobs hold for its own method; the
-    other methods have their defaults. Every training takes the same number of steps, as the verdict's do (judge.py).
+    other methods have their defaults. What the stage kept of it in the scratch folder is used again. Every training
+    takes the same number of steps, as the verdict's do (judge.py).
 
     Raises:
         FileNotFoundError: the data or its split is missing.
         ValueError: a fraction leaves a class empty.
     """
-    for path in reads.values():
+    for path in files.reads.values():
         if not path.exists():
             raise FileNotFoundError(
                 f"compare: {path} is missing; `downsize run` makes it, or in {path.parents[1]} the first three stages: "
                 "`downsize stage ingest`, `downsize stage validate`, `downsize stage split`"
             )
-    data = load_splits(reads)
+    if isinstance(params, Synthesis):  # which shares no knob with those that are compared
+        params = RandomSelection(method="random", fraction=1.0)
+    data = load_splits(files.reads)
     labels = data.train.targets(slice(None)).numpy()
     budgets = {one: quota(labels, len(data.card.classes), fraction=one, per_class=None) for one in fractions}
     dynamics = not NEEDS_TRAINING.isdisjoint(methods)
-    evidence = collect(data, params.features, params.proxy, seed, dynamics=dynamics)
+    scratch = scratch_of(files.scratch, "coreset", data.card.sha256)
+    evidence = collect(data, params.features, params.proxy, seed, dynamics=dynamics, scratch=scratch)
     cells = []
     bar = tqdm(total=len(methods) * len(fractions) * seeds, leave=False, disable=not sys.stderr.isatty())
     for method in methods:
@@ -149,19 +155,22 @@ def comparison_text(cells: Sequence[Cell]) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     seeds = len(cells[0].accuracies)
-    return "\n".join([*lines, "", f"Validation accuracy in %, mean +/- standard deviation over {seeds} seeds."])
+    note = (
+        f"Validation accuracy in %, mean +/- standard deviation over {seeds} seeds; all share the validation samples."
+    )
+    return "\n".join([*lines, "", note])
 
 
-def _section(params: Coreset, method: str) -> Coreset:
+def _section(params: Choosing, method: str) -> Choosing:
     """The recipe's section, with this method."""
     if method == params.method:
         return params
     kept = {name: getattr(params, name) for name in ("scope", "features", "proxy", "dedupe", "judge")}
-    section: Coreset = TypeAdapter(Coreset).validate_python({"method": method, "fraction": 1.0, **kept})
+    section: Choosing = TypeAdapter(Coreset).validate_python({"method": method, "fraction": 1.0, **kept})
     return section
 
 
-def _learned(data: Splits, evidence: Evidence, section: Coreset, wanted: Quota, seed: int) -> float:
+def _learned(data: Splits, evidence: Evidence, section: Choosing, wanted: Quota, seed: int) -> float:
     """Select, train on the selection; validation accuracy."""
     samples = samples_of(data, select(section, evidence, wanted, seed))
     steps = steps_of(len(data.train), (section.judge or Judge()).epochs)

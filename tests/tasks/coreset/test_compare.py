@@ -8,6 +8,7 @@ from toy import blobs, save_splits
 from tasks.coreset import compare as module
 from tasks.coreset.compare import compare, comparison_text, named_fractions, named_methods, write_comparison
 from tasks.coreset.selection import SELECTIONS
+from tasks.files import Files
 from tasks.params import Coreset
 
 
@@ -20,7 +21,7 @@ def run(tmp_path, monkeypatch):
     def run(methods=("stratified", "k_center"), fractions=(0.1, 0.5), seeds=2, **recipe):
         recipe = {"method": "herding", "fraction": 0.5, "features": "raw", **recipe}
         section = TypeAdapter(Coreset).validate_python(recipe)
-        return compare(section, 0, reads, methods=methods, fractions=fractions, seeds=seeds)
+        return compare(section, 0, Files(reads, {}), methods=methods, fractions=fractions, seeds=seeds)
 
     return run
 
@@ -42,7 +43,7 @@ def test_all_methods_share_one_pass_of_evidence(run, monkeypatch):
     collect = module.collect
     monkeypatch.setattr(module, "collect", lambda *a, **k: asked.append(k) or collect(*a, **k))
     cells = run(methods=tuple(SELECTIONS), fractions=(0.5,), seeds=1, features="proxy")
-    assert asked == [{"dynamics": True}] and [cell.method for cell in cells] == list(SELECTIONS)
+    assert asked == [{"dynamics": True, "scratch": None}] and [cell.method for cell in cells] == list(SELECTIONS)
     assert {cell.half_width95 for cell in cells} == {None}
 
 
