@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from flows.catalogue import catalogue
 from tasks import params
 from tasks.coreset.selection import SELECTIONS
+from tasks.coreset.synthesis.make import SYNTHESES
 from tasks.prune.criteria import CRITERIA
 from tasks.prune.schedules import SCHEDULES
 from tasks.quantize.calibration import CALIBRATIONS
@@ -70,7 +71,7 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
 @pytest.mark.parametrize(
     ("family", "table"),
     [
-        ("coreset", SELECTIONS),
+        ("coreset", SELECTIONS | SYNTHESES),
         ("loss", LOSSES),
         ("criterion", CRITERIA),
         ("schedule", SCHEDULES),

@@ -24,7 +24,8 @@ from tasks.coreset.verdict import interval
 from tasks.data.splits import Splits, load_splits
 from tasks.files import Files
 from tasks.measure.accuracy import accuracy
-from tasks.params import Coreset, Judge
+from tasks.params import Coreset, Judge, RandomSelection, Synthesis
+from tasks.params.coreset import Choosing
 from tasks.report.comparison import draw_comparison
 from tasks.training.scratch import scratch_of
 
@@ -100,6 +101,8 @@ def compare(
                 f"compare: {path} is missing; `downsize run` makes it, or in {path.parents[1]} the first three stages: "
                 "`downsize stage ingest`, `downsize stage validate`, `downsize stage split`"
             )
+    if isinstance(params, Synthesis):  # which shares no knob with those that are compared
+        params = RandomSelection(method="random", fraction=1.0)
     data = load_splits(files.reads)
     labels = data.train.targets(slice(None)).numpy()
     budgets = {one: quota(labels, len(data.card.classes), fraction=one, per_class=None) for one in fractions}
@@ -158,16 +161,16 @@ def comparison_text(cells: Sequence[Cell]) -> str:
     return "\n".join([*lines, "", note])
 
 
-def _section(params: Coreset, method: str) -> Coreset:
+def _section(params: Choosing, method: str) -> Choosing:
     """The recipe's section, with this method."""
     if method == params.method:
         return params
     kept = {name: getattr(params, name) for name in ("scope", "features", "proxy", "dedupe", "judge")}
-    section: Coreset = TypeAdapter(Coreset).validate_python({"method": method, "fraction": 1.0, **kept})
+    section: Choosing = TypeAdapter(Choosing).validate_python({"method": method, "fraction": 1.0, **kept})
     return section
 
 
-def _learned(data: Splits, evidence: Evidence, section: Coreset, wanted: Quota, seed: int) -> float:
+def _learned(data: Splits, evidence: Evidence, section: Choosing, wanted: Quota, seed: int) -> float:
     """Select, train on the selection; validation accuracy."""
     samples = samples_of(data, select(section, evidence, wanted, seed))
     steps = steps_of(len(data.train), (section.judge or Judge()).epochs)

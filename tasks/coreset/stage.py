@@ -17,11 +17,13 @@ from tasks.coreset.exam import Columns
 from tasks.coreset.judge import judge
 from tasks.coreset.representativeness import representativeness
 from tasks.coreset.selection import NEEDS_TRAINING, choose, quota
+from tasks.coreset.synthesis.stage import synthesize
 from tasks.data.batches import Samples
 from tasks.data.dataset import load_dataset
 from tasks.data.splits import Splits, load_splits
 from tasks.files import Files
-from tasks.params import Coreset
+from tasks.params import Coreset, Synthesis
+from tasks.params.coreset import Choosing
 from tasks.training.scratch import scratch_of
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ RANDOM: Final = ("random", "stratified")
 def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
     """Select, judge the selection against random ones, and say how well it stands for the training split."""
     data = load_splits(files.reads)
+    if isinstance(params, Synthesis):
+        return synthesize(params, data, seed, files.writes["coreset"])
     classes = data.card.classes
     labels = data.train.targets(slice(None)).numpy()
     wanted = quota(labels, len(classes), fraction=params.fraction, per_class=params.per_class)
@@ -77,7 +81,7 @@ def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
     }
 
 
-def select(params: Coreset, evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
+def select(params: Choosing, evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
     """Choose as the section says, but as many of each class as `wanted`."""
     threshold = params.dedupe.threshold if params.dedupe else None
     if params.scope == "all":
@@ -86,7 +90,7 @@ def select(params: Coreset, evidence: Evidence, wanted: Quota, seed: int) -> Cho
     return choose(params.method, evidence, wanted, rng, knobs=params.knobs(), threshold=threshold)
 
 
-def _choose(params: Coreset, evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
+def _choose(params: Choosing, evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
     start = time.perf_counter()
     chosen = select(params, evidence, wanted, seed)
     seconds = time.perf_counter() - start
@@ -102,7 +106,7 @@ def _drawn(evidence: Evidence, wanted: Quota, seed: int) -> Chosen:
 
 
 def _judged(
-    data: Splits, chosen: Chosen, drawn: Sequence[Chosen], params: Coreset, seed: int, slices: Columns
+    data: Splits, chosen: Chosen, drawn: Sequence[Chosen], params: Choosing, seed: int, slices: Columns
 ) -> dict[str, Any]:
     assert params.judge is not None
     start = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,17 @@ Indices = npt.NDArray[np.int64]
 class Samples:
     """A part of a data set, by index into its arrays.
 
-    x: (n, *shape), memory-mapped; y: (n,), classes or numbers; indices: (k,), which of them.
+    x: (n, *shape), memory-mapped; y: (n,), classes or numbers, or (n, classes), probabilities.
+    indices: (k,), which of them.
     weights: (k,), how often each counts in training, relative to the others; None: all alike.
+    origin: hash of arrays that are not the data set's own, as those of a made set.
     """
 
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]
     indices: Indices
     weights: npt.NDArray[np.float64] | None = None
+    origin: str = ""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -40,8 +43,12 @@ class Samples:
         return torch.from_numpy(np.ascontiguousarray(self.x[self.indices[positions]], dtype=np.float32))
 
     def targets(self, positions: Indices | slice) -> Tensor:
-        """(len,): int64 classes, or float32 numbers."""
+        """(len,): int64 classes, or float32 numbers; float32 (len, classes): probabilities."""
         return torch.from_numpy(self.y[self.indices[positions]])
+
+    def identity(self) -> bytes:
+        """The same for the same samples of one data set only, weights aside."""
+        return self.origin.encode() + self.indices.tobytes()
 
     def first(self, count: int, seed: int) -> Samples:
         """At most `count` of the samples, drawn without replacement."""
@@ -49,7 +56,7 @@ class Samples:
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         weights = None if self.weights is None else self.weights[chosen]
-        return Samples(self.x, self.y, self.indices[chosen], weights)
+        return replace(self, indices=self.indices[chosen], weights=weights)
 
 
 def in_order(samples: Samples, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
@@ -75,11 +82,16 @@ def steps_per_epoch(samples: Samples, batch_size: int) -> int:
 
 
 def balanced(samples: Samples) -> Samples:
-    """The same samples, weighted so that every class counts alike in training."""
-    targets = samples.targets(slice(None)).numpy()
+    """The same samples, weighted so that every class counts alike in training; of probabilities, the likeliest."""
+    targets = classes_of(samples.targets(slice(None))).numpy()
     own = np.ones(len(samples)) if samples.weights is None else samples.weights
     totals = np.bincount(targets, own)
-    return Samples(samples.x, samples.y, samples.indices, own / totals[targets])
+    return replace(samples, weights=own / totals[targets])
+
+
+def classes_of(targets: Tensor) -> Tensor:
+    """(n,): classes as they are, and the likeliest of each row of probabilities."""
+    return targets.argmax(1) if targets.ndim == 2 else targets
 
 
 def _resampled(weights: npt.NDArray[np.float64], offset: float) -> Indices:

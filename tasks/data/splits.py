@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card, Dataset, load_dataset
+from tasks.data.synthesized import load_synthesized
 
 BLOCK = 4096
 
@@ -31,12 +32,19 @@ def load_splits(reads: Mapping[str, Path]) -> Splits:
     """Open what the stage reads: `data`, `split` and, where it is among them, `coreset`.
 
     Raises:
-        ValueError: an index points outside the data.
+        ValueError: an index points outside the data, or a made set is not one.
     """
     data = load_dataset(reads["data"])
     parts = {name: _samples(data, reads["split"], name) for name in ("train", "validation", "test")}
-    coreset = _samples(data, reads["coreset"] / "indices.npz", "indices") if "coreset" in reads else parts["train"]
+    coreset = _coreset(data, reads["coreset"]) if "coreset" in reads else parts["train"]
     return Splits(data.card, coreset=coreset, **parts)
+
+
+def _coreset(data: Dataset, folder: Path) -> Samples:
+    """Chosen samples, or made ones."""
+    if (folder / "card.json").is_file():
+        return load_synthesized(folder, data.card)
+    return _samples(data, folder / "indices.npz", "indices")
 
 
 def moments(samples: Samples) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from tasks.params.quantize import Calibration, Entropy, Mse, Percentile, Quantiz
 from tasks.params.recipe import Params, load_params
 from tasks.params.section import Factory, Section
 from tasks.params.students import PrunedTeacher, Slim, Student
+from tasks.params.synthesis import DistributionMatching, KernelRidge, Synthesis
 from tasks.params.training import Answers, Augment, Clean, Dkd, FeatureLoss, Kd, Live, Loss, Teacher, Train, Views
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Coreset",
     "Criterion",
     "Distill",
+    "DistributionMatching",
     "Dkd",
     "Entropy",
     "Evaluate",
@@ -36,6 +38,7 @@ __all__ = [
     "Judge",
     "KCenter",
     "Kd",
+    "KernelRidge",
     "Live",
     "Loss",
     "Mse",
@@ -53,6 +56,7 @@ __all__ = [
     "Slim",
     "Split",
     "Student",
+    "Synthesis",
     "Teacher",
     "Tracking",
     "Train",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.params.section import Count, Fraction, Section, Share
+from tasks.params.synthesis import DistributionMatching, KernelRidge
 
 
 class Proxy(Section):
@@ -160,4 +161,6 @@ class DropQuota(Selection):
 Geometry = KMeans | Herding | KCenter | FacilityLocation
 Hardest = El2n | Grand | Margin | PredictionEntropy | Forgetting | Aum
 Mixture = Ccs | Moderate | DropQuota
-Coreset = Annotated[RandomSelection | Stratified | Geometry | Hardest | Mixture, Field(discriminator="method")]
+Choosing = RandomSelection | Stratified | Geometry | Hardest | Mixture
+Making = DistributionMatching | KernelRidge
+Coreset = Annotated[Choosing | Making, Field(discriminator="method")]

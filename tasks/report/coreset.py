@@ -28,7 +28,8 @@ def coreset_section(report: Mapping[str, Any]) -> dict[str, Any] | None:
     if not report.get("per_class"):
         return None
     whole = report.get("per_class_of")
-    kept = f"{report.get('taken', report['method'])} kept {report['samples']:,} of {report['of']:,} training samples"
+    did = "made {:,} samples in place of {:,}" if report.get("made") else "kept {:,} of {:,} training samples"
+    kept = f"{report.get('taken', report['method'])} {did.format(report['samples'], report['of'])}"
     return {
         "kept": kept,
         "note": (note := str(report.get("note", "")))[:1].upper() + note[1:],

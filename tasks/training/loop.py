@@ -57,9 +57,9 @@ def fit_(
     """
     if not len(samples):
         raise ValueError(f"{series}: no training samples")
-    if samples.targets(slice(0, 1)).is_floating_point() and (
-        train.balance or train.augment.mixup or train.augment.cutmix
-    ):
+    first = samples.targets(slice(0, 1))
+    numbers = first.ndim == 1 and first.is_floating_point()
+    if numbers and (train.balance or train.augment.mixup or train.augment.cutmix):
         raise ValueError(f"{series}: the targets are numbers; balance, mixup and cutmix are for classes")
     join()
     samples = balanced(samples) if train.balance else samples
@@ -164,7 +164,7 @@ def _batches(
         positions = part_of_batch(whole)
         inputs, targets = view.of(samples.inputs(positions), positions), samples.targets(positions)
         if mixes:
-            soft = F.one_hot(targets, state.classes).float()
+            soft = targets if targets.ndim == 2 else F.one_hot(targets, state.classes).float()
             inputs, targets = mixed(inputs, soft, train.augment, generator)
         yield moved(inputs, target), targets.to(target), positions
 

@@ -108,7 +108,7 @@ def training_key(
     weights = b"" if samples.weights is None else samples.weights.tobytes()
     learned = f"{lesson.objective.describe()} {lesson.teacher.identity}" if lesson else ""
     facts = f"{seed} {train.model_dump_json()} {learned} {network_hash(model)} {state_hash(keep or {})}"
-    return hashed([facts.encode(), samples.indices.tobytes(), validation.indices.tobytes(), weights])
+    return hashed([facts.encode(), samples.identity(), validation.identity(), weights])
 
 
 def kept(state: State) -> Kept:

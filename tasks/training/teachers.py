@@ -136,7 +136,7 @@ def ask(
     views = _views(samples, answers, augment, seed) if isinstance(answers, Views) else []
     drawn = f"{answers.model_dump_json()} {augment.model_dump_json()} {seed}" if views else "clean"
     facts = [text.encode() for text in (*map(network_hash, teachers), drawn)]
-    identity = hashed([*facts, samples.indices.tobytes()])
+    identity = hashed([*facts, samples.identity()])
     if scratch is None:
         return KeptAnswers(_computed(teachers, samples, views), views, identity)
     path = scratch.answers / f"{scratch.key(identity)}.npy"

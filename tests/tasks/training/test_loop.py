@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -272,3 +273,17 @@ def test_curves_survive_their_file(tmp_path):
     assert [(row["series"], row["epoch"], row["loss"]) for row in rows] == [
         (entry.series, entry.epoch, entry.loss) for entry in history
     ]
+
+
+@pytest.mark.parametrize("augment", [{}, {"mixup": 1.0}])
+@pytest.mark.parametrize("balance", [False, True])
+def test_probabilities_are_learned_as_the_classes_are_where_they_are_sure(augment, balance):
+    train = Train(epochs=2, batch_size=16, balance=balance, augment=Augment(**augment))
+    sure = replace(blobs(), y=np.eye(3, dtype=np.float32)[blobs().y])
+    found = []
+    for samples in (blobs(), sure):
+        model = network()
+        fit_(model, samples, blobs(), train, seed=0, series="toy")
+        found.append(model.state_dict())
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-4, atol=1e-5)

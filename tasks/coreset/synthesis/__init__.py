@@ -1,0 +1,1 @@
+"""Samples that are made, not chosen: dataset distillation."""
