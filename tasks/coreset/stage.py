@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from tasks.coreset.collect import collect
+from tasks.coreset.embedding import Dots, embedding
 from tasks.coreset.evidence import Chosen, Evidence, Indices, Quota
 from tasks.coreset.exam import Columns
+from tasks.coreset.expectations import check_expectations
 from tasks.coreset.judge import judge
 from tasks.coreset.representativeness import representativeness
 from tasks.coreset.selection import NEEDS_TRAINING, choose, quota
@@ -55,6 +59,8 @@ def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
             log.warning("coreset: %s is not proven better than random; stratified is taken", params.method)
     slices = _slices(data, files, data.train)
     found = representativeness(evidence.features, labels, chosen, np.random.default_rng(seed), slices)
+    expected = _expected(params, taken, classes, labels, chosen, found)
+    dots = embedding(evidence.features, chosen.indices, np.random.default_rng(seed))
     report = {
         "method": params.method,
         "taken": taken,
@@ -66,11 +72,14 @@ def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
         **({"note": note} if note else {}),
         **({"verdict": judged["verdict"], "judge": judged} if judged else {}),
         **found,
+        "embedding_variance": dots.variance,
+        **({"expected": expected} if expected else {}),
     }
     folder = files.writes["coreset"]
     folder.mkdir()
     np.savez(folder / "indices.npz", indices=data.train.indices[chosen.indices], weights=chosen.weights)
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _write_dots(folder / "embedding.csv", dots, [classes[label] for label in labels[dots.samples]])
     return {
         "samples": len(chosen.indices),
         "fraction": len(chosen.indices) / len(labels),
@@ -115,6 +124,33 @@ def _judged(
     trained = f"{len(found['runs'])} trainings of {found['steps']} steps"
     log.info("coreset: %s %s; %s, %.1f s", params.method, found["verdict"], trained, seconds)
     return found
+
+
+def _expected(
+    params: Choosing,
+    taken: str,
+    classes: Sequence[str],
+    labels: Indices,
+    chosen: Chosen,
+    found: Mapping[str, float],
+) -> dict[str, dict[str, float]]:
+    if params.expect is None or len(chosen.indices) == len(labels):
+        return {}
+    # equal counts, and samples that compete for one budget, change the classes' shares as they were asked to
+    as_asked = params.fraction is None or params.scope == "all"
+    bounds = params.expect.model_copy(update={"class_share_change": None}) if as_asked else params.expect
+    start = time.perf_counter()
+    expected = check_expectations(bounds, taken, classes, labels, labels[chosen.indices], found)
+    log.info("coreset: %d expectations met, %.1f s", len(expected), time.perf_counter() - start)
+    return expected
+
+
+def _write_dots(path: Path, dots: Dots, names: Sequence[str]) -> None:
+    rows = zip(*dots.places.T, names, dots.kept, strict=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("x", "y", "class", "kept"))
+        writer.writerows((f"{x:.4g}", f"{y:.4g}", name, int(kept)) for x, y, name, kept in rows)
 
 
 def _by_class(labels: Indices, classes: Sequence[str]) -> dict[str, int]:

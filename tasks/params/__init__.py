@@ -3,7 +3,7 @@
 Every default of the project lives here. Imports nothing heavy, so that `downsize check` answers at once.
 """
 
-from tasks.params.coreset import Coreset, Herding, Judge, KCenter, Proxy, RandomSelection
+from tasks.params.coreset import Coreset, Expect, Herding, Judge, KCenter, Proxy, RandomSelection
 from tasks.params.data import Expectation, Ingest, Range, Split, Validate
 from tasks.params.distill import Assistant, Distill
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
@@ -30,6 +30,7 @@ __all__ = [
     "Dkd",
     "Entropy",
     "Evaluate",
+    "Expect",
     "Expectation",
     "Factory",
     "FeatureLoss",

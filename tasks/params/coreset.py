@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from tasks.params.section import Count, Fraction, Section, Share
 from tasks.params.synthesis import DistributionMatching, KernelRidge
 
+Bound = Annotated[float, Field(ge=0, le=1)]
+
 
 class Proxy(Section):
     """The small network whose last hidden layer supplies the features, and whose learning says what is hard.
@@ -44,12 +46,27 @@ class Judge(Section):
     seeds: Count = 3
 
 
+class Expect(Section):
+    """Bounds on how the chosen samples stand for the training split; the stage fails beyond them. None: not asked.
+
+    smallest_class: samples of each class at least. class_share_change: largest change of a class's share, where a
+    fraction is taken within each class. two_sample_auc: how well a classifier may tell kept from dropped; 0.5 is not
+    at all. near_duplicates: share of the kept with another kept one that is nearly the same.
+    """
+
+    smallest_class: Count | None = 1
+    class_share_change: Bound | None = 0.25
+    two_sample_auc: Bound | None = 0.95
+    near_duplicates: Bound | None = 0.5
+
+
 class Selection(Section):
     """What every selection needs: a budget, as a fraction of the training split or a count per class.
 
     scope: whether each class gets its own share of the budget, or all samples compete for the whole of it.
     judge: whether the chosen samples teach more than random ones; not asked of random ones, nor where all are kept.
     fallback: what is taken where that is not proven; None: the chosen samples all the same.
+    expect: what must hold of whatever is taken, unless all are; None: nothing.
     """
 
     fraction: Fraction | None = None
@@ -60,6 +77,7 @@ class Selection(Section):
     dedupe: Dedupe | None = None
     judge: Judge | None = Judge()
     fallback: Literal["random"] | None = None
+    expect: Expect | None = Expect()
 
     @model_validator(mode="after")
     def _one_budget(self) -> Selection:

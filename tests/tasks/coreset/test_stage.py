@@ -1,5 +1,7 @@
+import csv
 import json
 import logging
+from collections import Counter
 from itertools import count
 
 import numpy as np
@@ -36,7 +38,7 @@ def stage(reads, tmp_path):
     runs = count()
 
     def run(**params):
-        params.setdefault("judge", None)
+        params = {"judge": None, "expect": None, **params}
         out = tmp_path / str(next(runs))
         numbers = coreset(TypeAdapter(Coreset).validate_python(params), 0, Files(reads, {"coreset": out}))
         with np.load(out / "indices.npz") as file:
@@ -92,11 +94,11 @@ def test_the_judged_stage_writes_its_verdict_and_twice_the_same_bytes(stage):
 
 def test_what_is_not_proven_better_than_random_falls_back(stage, caplog):
     with caplog.at_level(logging.INFO):
-        _, (indices, _), report = stage(
+        _, (_, indices, _), report = stage(
             method="herding", fraction=0.5, features="raw", scope="all", judge={"seeds": 1}, fallback="random"
         )
     assert report["method"] == "herding" and report["taken"] == "stratified" and not report["judge"]["beats"]
-    assert indices == stage(method="stratified", fraction=0.5, features="raw")[1][0]
+    assert indices == stage(method="stratified", fraction=0.5, features="raw")[1][1]
     assert "herding is not proven to beat random" in caplog.text and "stratified is taken" in caplog.text
 
 
@@ -104,6 +106,42 @@ def test_what_is_not_proven_better_than_random_falls_back(stage, caplog):
 def test_random_ones_and_all_are_not_judged(stage, params):
     numbers, _, report = stage(features="raw", judge={}, **params)
     assert "gain_over_random" not in numbers and not {"verdict", "judge"} & set(report)
+
+
+def test_expectations_hold_and_stand_in_the_report(stage, caplog):
+    with caplog.at_level(logging.INFO):
+        _, _, report = stage(method="stratified", fraction=0.5, features="raw", expect={})
+    expected = report["expected"]
+    assert expected["smallest_class"] == {"value": min(report["per_class"].values()), "min": 1}
+    assert expected["two_sample_auc"] == {"value": report["two_sample_auc"], "max": 0.95}
+    assert set(expected) == {"smallest_class", "class_share_change", "two_sample_auc", "near_duplicates"}
+    assert "coreset: 4 expectations met" in caplog.text
+
+
+def test_what_is_expected_and_does_not_hold_stops_the_stage(stage, tmp_path):
+    bounds = {"smallest_class": 5, "near_duplicates": None}
+    with pytest.raises(ValueError, match=r"1 of 3 expectations failed: .* classes\.smallest_class \(min_value 5\)"):
+        stage(method="herding", fraction=0.5, features="raw", expect=bounds)
+    assert not (tmp_path / "0").exists()
+
+
+def test_shares_that_were_asked_to_change_are_not_expected_to_stay(stage):
+    for params in ({"per_class": 3}, {"fraction": 0.5, "scope": "all"}):
+        _, _, report = stage(method="stratified", features="raw", expect={"class_share_change": 0.0}, **params)
+        assert "class_share_change" not in report["expected"]
+
+
+def test_all_of_them_need_no_expectations(stage, monkeypatch):
+    monkeypatch.setattr("tasks.coreset.stage.check_expectations", None)
+    assert "expected" not in stage(method="herding", fraction=1.0, features="raw", expect={})[2]
+
+
+def test_every_dot_names_a_class_and_a_side(stage):
+    _, files, report = stage(method="herding", fraction=0.5, features="raw")
+    rows = list(csv.DictReader(files[0].decode().splitlines()))
+    assert len(rows) == 60 and sum(int(row["kept"]) for row in rows) == 30
+    assert Counter(row["class"] for row in rows) == report["per_class_of"]
+    assert 0.4 < report["embedding_variance"] < 1
 
 
 def test_near_duplicates_may_be_removed_first(stage):
