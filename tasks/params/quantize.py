@@ -34,4 +34,6 @@ class Mse(Calibration):
 
 class Quantize(Section):
     scheme: Literal["int8"] = "int8"
+    portable: bool = True
+    portable_samples: Count = 1000
     calibration: Annotated[MinMax | Percentile | Entropy | Mse, Field(discriminator="method")] = Mse(method="mse")

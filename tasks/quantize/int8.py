@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -13,8 +14,12 @@ from onnxruntime.quantization.registry import QDQRegistry
 
 from tasks.quantize.calibration import Range
 
+# signed bytes; signed in seven bits, so that two products fit 16 bits on any processor; unsigned, widened before they
+# are multiplied
+Weights = Literal["signed", "reduced", "unsigned"]
 
-def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+
+def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], weights: Weights = "signed") -> onnx.ModelProto:
     """The model with every operation that ONNX Runtime has in integers fed by 8-bit tensors.
 
     ranges: low and high of each float tensor, by its name in the graph.
@@ -23,14 +28,14 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> onnx.ModelP
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
-        reduce_range=False,
-        weight_qType=QuantType.QInt8,
+        reduce_range=weights == "reduced",
+        weight_qType=QuantType.QUInt8 if weights == "unsigned" else QuantType.QInt8,
         activation_qType=QuantType.QUInt8,  # on x86 only unsigned activations have a fast kernel
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
         nodes_to_exclude=[],
         op_types_to_quantize=list(QDQRegistry),
-        extra_options={},
+        extra_options={"WeightSymmetric": True},  # one zero point for all channels, as the runtime demands
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()  # it appends what it adds, which ONNX's own checker refuses

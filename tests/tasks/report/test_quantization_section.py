@@ -37,3 +37,17 @@ def test_without_facts_the_section_is_left_out(run: Run) -> None:
 def test_a_file_with_nothing_to_multiply_is_not_divided_by() -> None:
     section = quantization_section({"scheme": "int8", "operations": []})
     assert section is not None and section["answer"].startswith("0 of 0")
+
+
+def test_what_processors_differ_by_stands_beside_what_was_shipped(run: Run) -> None:
+    accuracy = {
+        "signed": {"u8s8_saturating": 0.842, "s8s8": 0.937},
+        "reduced": {"u8s8_saturating": 0.936, "s8s8": 0.9375},
+    }
+    facts = FACTS | {"portability": {"samples": 1000, "weights": "reduced", "accuracy": accuracy}}
+    section = quantization_section(facts)
+    assert section is not None
+    assert section["portability"]["answer"] == "Weights of 7 bits: 0.15 pp between processors"
+    assert [row[0] for row in section["portability"]["rows"] if row[-1] == "yes"] == ["7 bits"]
+    page = render_report(run[0], run[1] | {"quantization": facts})
+    assert "84.20" in page and "1,000 validation samples" in page
