@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tasks.data.dataset import Card
+from tasks.models.attention import Attention, keep_heads_
 from tasks.models.normalised import Normalised
+from tasks.models.skipped import Skipped, skip_
 from tasks.params import Factory
 from tasks.plugins import make
 
@@ -31,13 +33,18 @@ SIZES: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
 
 
 class ModelCard(BaseModel):
-    """What `model.json` says: how to build the model, and the sizes of its layers (the table of channels)."""
+    """What `model.json` says: how to build the model, and what pruning did to it.
+
+    channels: sizes of its layers, by name. heads: of each attention that lost some. removed: blocks that are gone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     factory: Factory
     input_shape: tuple[int, ...]
     classes: tuple[str, ...]
     channels: dict[str, dict[str, int]]
+    heads: dict[str, int] = {}
+    removed: tuple[str, ...] = ()
     parent: str | None = None
 
 
@@ -71,9 +78,15 @@ def save(model: Normalised, card: Card, folder: Path, parent: str | None) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
-    table = {name: sizes for name, module in model.named_modules() if (sizes := sizes_of(module))}
+    modules = dict(model.named_modules())
     model_card = ModelCard(
-        factory=model.factory, input_shape=card.input_shape, classes=card.classes, channels=table, parent=parent
+        factory=model.factory,
+        input_shape=card.input_shape,
+        classes=card.classes,
+        channels={name: sizes for name, module in modules.items() if (sizes := sizes_of(module))},
+        heads={name: module.num_heads for name, module in modules.items() if isinstance(module, Attention)},
+        removed=tuple(name for name, module in modules.items() if isinstance(module, Skipped)),
+        parent=parent,
     )
     (folder / "model.json").write_text(model_card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -101,6 +114,7 @@ def load(folder: Path, card: Card) -> Normalised:
     # where they are absent, fit_weights_ says so
     mean, inverse_std = (state.get(name, torch.empty(0)) for name in ("mean", "inverse_std"))
     network = Normalised(model, mean, inverse_std, model_card.factory)
+    _remove(network, model_card)
     _resize(network, model_card.channels, state)
     fit_weights_(network, state, str(folder))
     _check_output(network, card, str(path))
@@ -146,6 +160,21 @@ def fit_weights_(model: nn.Module, state: Mapping[str, Tensor], field: str) -> N
 def sizes_of(module: nn.Module) -> dict[str, int]:
     """What model.json records of a layer; nothing where pruning must not change it."""
     return {name: getattr(module, name) for name in SIZES.get(type(module), ())}
+
+
+def _remove(model: nn.Module, model_card: ModelCard) -> None:
+    """Take the blocks and the heads out that the card says are gone."""
+    for name in model_card.removed:
+        # all of the model is no block of it
+        if name in ("", "model") or name not in dict(model.named_modules()):
+            raise ValueError(f"model.json: the table of removed blocks names '{name}', which is no block of the model")
+        skip_(model, name)
+    modules = dict(model.named_modules())
+    for name, heads in model_card.heads.items():
+        origin = modules.get(name)
+        if not isinstance(origin, nn.MultiheadAttention) or not 1 <= heads <= origin.num_heads:
+            raise ValueError(f"model.json: the table of heads does not fit the model at '{name}'")
+        keep_heads_(model, name, range(heads))  # which ones is said by the weights
 
 
 def _resize(model: nn.Module, channels: Mapping[str, Mapping[str, int]], state: Mapping[str, Tensor]) -> None:

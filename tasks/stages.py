@@ -80,9 +80,11 @@ STAGES: Final[Mapping[str, Stage]] = {
     ),
     "prune": Stage(
         "tasks.prune.stage:prune",
-        ("prune", "seed"),
+        # the ladder's limits; without it a change of the budget gives the same bytes again
+        ("prune", "budget", "seed"),
         DATA | CORESET | _variants("teacher", "student"),
         _variants("pruned"),
+        {"diary": "reports/pruning"},
     ),
     "quantize": Stage(
         "tasks.quantize.stage:quantize",

@@ -102,3 +102,57 @@ class Recurrent(nn.Module):
 
     def forward(self, x):
         return self.head(self.wide(self.lstm(self.embed(x[:, 0]))[0][:, -1]).relu())
+
+
+class AddingBlock(nn.Module):
+    """BatchNorm and ReLU before the convolution, and the sum with the input after it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(self.norm(x).relu())
+
+
+class Preactivated(nn.Module):
+    """Two blocks that add to their input, in a stage that keeps its input's shape as they do."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3)
+        self.stage = nn.Sequential(AddingBlock(6), AddingBlock(6))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.stage(self.stem(x).relu()).mean((2, 3)))
+
+
+class Encoder(nn.Module):
+    """Three layers of four heads; takes what a factory is offered, and needs none of it."""
+
+    def __init__(self, in_shape=(1, 8, 8), classes=3, layers=3):
+        super().__init__()
+        self.embed = nn.Linear(8, 16)
+        layer = nn.TransformerEncoderLayer(16, 4, 20, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.encoder(self.embed(x[:, 0])).mean(1))
+
+
+class Attending(nn.Module):
+    """An nn.MultiheadAttention of its own, sequence first and with its weights, beside a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.attend = nn.MultiheadAttention(8, 4)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        rows = x[:, 0].transpose(0, 1)
+        mask = torch.ones(len(rows), len(rows), dtype=torch.bool).triu(1)
+        answers, weights = self.attend(rows, rows, rows, attn_mask=mask)
+        return self.head(answers.mean(0)) + weights.mean((1, 2), keepdim=False)[:, None]

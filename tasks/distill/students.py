@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import torch
@@ -17,17 +15,16 @@ from torch import Tensor, nn
 from tasks import checkpoint
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card
-from tasks.export.onnx import export
 from tasks.measure.accuracy import loss_and_accuracy
-from tasks.measure.runtime import Call, interleaved, open_session
 from tasks.measure.size import macs, parameters
 from tasks.models.normalised import Normalised
 from tasks.params import ChannelPruning, Factory
-from tasks.params.prune import ChannelTarget
+from tasks.params.prune import CostTarget
 from tasks.params.students import PrunedTeacher, Slim, Student
 from tasks.plugins import resolve
 from tasks.prune.allocation import Sensitivity, allocate
 from tasks.prune.channels import Group, groups, remove_
+from tasks.prune.cost import Measure, deployed, relative_latency
 from tasks.prune.criteria import CRITERIA
 from tasks.prune.evidence import Evidence
 from tasks.prune.structured import kept_channels, scan, weakest
@@ -36,7 +33,6 @@ FIELD: Final = "distill.model"
 WIDTHS: Final = ("widths", "channels", "hidden")
 OFFERED: Final = ("in_shape", "classes")
 LATENCY_STEPS: Final = 6
-Measure = Callable[[nn.Module], float]
 
 
 def build_student(
@@ -188,10 +184,10 @@ def _pruned(params: PrunedTeacher, teacher: Normalised, card: Card, validation: 
         return _within(cutter, target.parameters, parameters, "parameters")
     assert target.latency is not None
     one = validation.first(1, seed)
-    reference = _deployed(cutter.dense, card, one)
+    reference = deployed(cutter.dense, card, one)
 
     def latency(model: nn.Module) -> float:
-        return relative_latency(_deployed(model, card, one), reference, one)
+        return relative_latency(deployed(model, card, one), reference, one)
 
     return _fast_enough(cutter, target.latency, operations, latency)
 
@@ -210,7 +206,7 @@ def _cutter(params: PrunedTeacher, teacher: Normalised, card: Card, subset: Samp
     # `scan` reads all but the target
     settings = ChannelPruning(
         pattern="channel",
-        target=ChannelTarget(macs=0.5),
+        target=CostTarget(macs=0.5),
         criterion=params.criterion,
         sensitivity=params.sensitivity,
         round_to=params.round_to,
@@ -249,18 +245,3 @@ def _check_reachable(least: float, share: float, name: str) -> None:
             f"{FIELD}.target.{name} is {share}; the largest ratios scanned leave {least:.3f}; "
             "raise it or scan higher in sensitivity.ratios"
         )
-
-
-def _deployed(model: nn.Module, card: Card, samples: Samples) -> Call:
-    """The model as ONNX Runtime will run it."""
-    with TemporaryDirectory() as folder:
-        export(model, card, samples, Path(folder), FIELD)
-        session = open_session(Path(folder) / "model.onnx")
-    return lambda inputs: session.run(None, {"x": inputs})
-
-
-def relative_latency(call: Call, reference: Call, samples: Samples) -> float:
-    """p50 latency of `call` at batch 1, as a share of the reference's; the two take turns."""
-    batch = samples.inputs(slice(0, 1)).numpy()
-    timings = interleaved({"call": call, "reference": reference}, batch, rounds=20, runs=20)
-    return timings["call"].latency_ms_p50 / timings["reference"].latency_ms_p50

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tasks.params.section import Count, NonNegative, Section, Share
 from tasks.params.training import Answers, Clean, Kd, Losses, Train, refuse_unkept
@@ -44,7 +45,9 @@ class Wanda(Section):
 
 Criterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm | Lamp | Wanda, Field(discriminator="method")]
 ChannelCriterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm, Field(discriminator="method")]
+HeadCriterion = Annotated[Random | L1 | L2 | Taylor | Fpgm, Field(discriminator="method")]
 WeightCriterion = Annotated[Random | L1 | L2 | Taylor | Lamp | Wanda, Field(discriminator="method")]
+Scope = Literal["sensitivity", "uniform", "global", "isomorphic"]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -78,16 +81,50 @@ class Subset(Section):
     samples: Count = 1000
 
 
-class ChannelTarget(Section):
-    """Share of the dense model's multiply-accumulates or parameters that is left."""
+class CostTarget(Section):
+    """Share of the dense model's multiply-accumulates, parameters, bytes or measured latency that is left.
+
+    bytes, latency: of the ONNX file; latency at batch 1, beside the dense model's.
+    """
 
     macs: Share | None = None
     parameters: Share | None = None
+    bytes: Share | None = None
+    latency: Share | None = None
 
     @model_validator(mode="after")
-    def _one_measure(self) -> ChannelTarget:
-        if (self.macs is None) == (self.parameters is None):
-            raise ValueError("give exactly one of macs and parameters")
+    def _one_measure(self) -> CostTarget:
+        if len(self._given()) != 1:
+            raise ValueError("give exactly one of macs, parameters, bytes and latency")
+        return self
+
+    @property
+    def measure(self) -> tuple[str, float]:
+        """Its name, and the share."""
+        return self._given()[0]
+
+    def _given(self) -> list[tuple[str, float]]:
+        return [(name, share) for name, share in self if share is not None]
+
+
+def _kind(target: object) -> str:
+    return "by_budget" if isinstance(target, str) else "by_share"
+
+
+Target = Annotated[
+    Annotated[CostTarget, Tag("by_share")] | Annotated[Literal["budget"], Tag("by_budget")], Discriminator(_kind)
+]
+
+
+class Ladder(Section):
+    """For `target: budget`: shares of the dense model's multiply-accumulates, tried in turn while the budget lasts."""
+
+    shares: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)] = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+    @model_validator(mode="after")
+    def _falls(self) -> Ladder:
+        if any(after >= before for before, after in pairwise(self.shares)):
+            raise ValueError(f"shares are {list(self.shares)}; each must be below the one before")
         return self
 
 
@@ -123,9 +160,10 @@ class Recovery(Section):
 
 class ChannelPruning(Section):
     pattern: Literal["channel"]
-    target: ChannelTarget
+    target: Target
+    ladder: Ladder = Ladder()
     criterion: ChannelCriterion = L2(method="l2")
-    scope: Literal["sensitivity", "uniform", "global"] = "sensitivity"
+    scope: Scope = "sensitivity"
     schedule: Schedule = Linear(method="linear")
     sensitivity: Sensitivity = Sensitivity()
     round_to: Count = 4
@@ -133,6 +171,40 @@ class ChannelPruning(Section):
     protect: Protect = Protect()
     recalibrate: bool = True
     compensate: bool = False
+    calibration_samples: Count = 256
+    recovery: Recovery = Recovery()
+
+
+class HeadPruning(Section):
+    """Heads of nn.MultiheadAttention, in a layer of a transformer or alone."""
+
+    pattern: Literal["head"]
+    target: Target
+    ladder: Ladder = Ladder()
+    criterion: HeadCriterion = L2(method="l2")
+    scope: Scope = "sensitivity"
+    schedule: Schedule = Linear(method="linear")
+    sensitivity: Sensitivity = Sensitivity()
+    ignore: Names = ()
+    recalibrate: bool = True
+    calibration_samples: Count = 256
+    recovery: Recovery = Recovery()
+
+
+class LayerPruning(Section):
+    """Whole blocks that keep the shape of their input, the one first without which the loss is least.
+
+    blocks: their names; none listed means the innermost that add to their input.
+    """
+
+    pattern: Literal["layer"]
+    target: Target
+    ladder: Ladder = Ladder()
+    blocks: Names = ()
+    schedule: Schedule = Linear(method="linear")
+    sensitivity: Subset = Subset()
+    ignore: Names = ()
+    recalibrate: bool = True
     calibration_samples: Count = 256
     recovery: Recovery = Recovery()
 
@@ -170,4 +242,6 @@ class NmPruning(Section):
         return self
 
 
-Prune = Annotated[ChannelPruning | UnstructuredPruning | NmPruning, Field(discriminator="pattern")]
+Prune = Annotated[
+    ChannelPruning | HeadPruning | LayerPruning | UnstructuredPruning | NmPruning, Field(discriminator="pattern")
+]

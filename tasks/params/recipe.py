@@ -47,7 +47,7 @@ _ATTRIBUTE: Final = {"validate": "validate_", "register": "register_"}
 
 
 # parts of pydantic's path that stand in no params file
-UNSAID: Final = ("function-after", "function-before", "listed", "auto")
+UNSAID: Final = ("function-after", "function-before", "listed", "auto", "by_share", "by_budget")
 
 
 def load_params(path: Path) -> Params:

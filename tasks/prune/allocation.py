@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,6 +13,15 @@ from torch import Tensor, nn
 
 Score = Callable[[nn.Module], tuple[float, float]]
 Cost = Callable[[Mapping[str, float]], float]
+Plan = Callable[[float], dict[str, float]]
+MEASUREMENTS: Final = 6
+SMALLEST: Final = (
+    "the smallest that its layers can be leaves {:.3f}; raise it, lower round_to, or ignore and protect less"
+)
+
+
+class Unreachable(ValueError):
+    """The target cannot be met; the message says the best that was found."""
 
 
 @dataclass(frozen=True)
@@ -49,34 +60,56 @@ def uniform(layers: Sequence[str], cost: Cost, target: float) -> dict[str, float
     return _least(lambda ratio: dict.fromkeys(layers, ratio), 1.0, cost, target, SMALLEST)
 
 
-def ranked(scores: Mapping[str, Tensor], cost: Cost, target: float) -> dict[str, float]:
-    """Pruning ratio by layer when the lowest scores of all layers go, as few as meet `target`.
+def ranked(scores: Mapping[str, Tensor], kinds: Mapping[str, str], cost: Cost, target: float) -> dict[str, float]:
+    """Pruning ratio by layer when of each kind of layer the same share goes, the lowest scores, as small as it can be.
 
-    scores: (channels,) by layer, comparable between layers.
+    scores: (channels,) by layer, comparable between layers of one kind. kinds: by layer.
 
     Raises:
         ValueError: the smallest each layer can be is not small enough.
     """
-    owner = [layer for layer, own in scores.items() for _ in range(len(own))]
-    order = [owner[place] for place in torch.cat(list(scores.values())).argsort(stable=True).tolist()]
+    orders = []
+    for kind in dict.fromkeys(kinds.values()):
+        own = {layer: scores[layer] for layer in scores if kinds[layer] == kind}
+        owner = [layer for layer, values in own.items() for _ in range(len(values))]
+        orders.append([owner[place] for place in torch.cat(list(own.values())).argsort(stable=True).tolist()])
 
     def plan(share: float) -> dict[str, float]:
-        gone = order[: round(share * len(order))]
-        return {layer: gone.count(layer) / len(own) for layer, own in scores.items()}
+        gone = Counter(layer for order in orders for layer in order[: round(share * len(order))])
+        return {layer: gone[layer] / len(own) for layer, own in scores.items()}
 
     return _least(plan, 1.0, cost, target, SMALLEST)
 
 
-SMALLEST = "the smallest that its layers can be leaves {:.3f}; raise it, lower round_to, or ignore and protect less"
+def measured(plan: Plan, least: float, cost: Cost, target: float) -> dict[str, float]:
+    """Of the plans for ever fewer multiply-accumulates the largest found that costs at most `target`.
+
+    plan: ratios by the share of multiply-accumulates that they leave, down to `least`. cost: measured on each of
+    MEASUREMENTS plans.
+
+    Raises:
+        ValueError: even `least` costs more.
+    """
+    found = plan(least)
+    best = cost(found)
+    if best > target:
+        raise Unreachable(f"prune.target is {target}; the fewest multiply-accumulates leave {best:.3f}; raise it")
+    low, high = least, 1.0
+    for _ in range(MEASUREMENTS - 1):
+        middle = (low + high) / 2
+        ratios = plan(middle)
+        if cost(ratios) <= target:
+            low, found = middle, ratios
+        else:
+            high = middle
+    return found
 
 
-def _least(
-    plan: Callable[[float], dict[str, float]], high: float, cost: Cost, target: float, best: str
-) -> dict[str, float]:
+def _least(plan: Plan, high: float, cost: Cost, target: float, best: str) -> dict[str, float]:
     """The plan for the smallest number up to `high` that costs at most `target`."""
     least = cost(plan(high))
     if least > target:
-        raise ValueError(f"prune.target is {target}; {best.format(least)}")
+        raise Unreachable(f"prune.target is {target}; {best.format(least)}")
     low = 0.0
     for _ in range(60):  # fine enough to tell layers apart whose pruning costs nothing
         middle = (low + high) / 2

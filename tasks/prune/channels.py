@@ -32,10 +32,12 @@ class Group:
     """Output channels of layer `name`, with everything that must be cut along with them.
 
     scores: (channels,), summed over all layers of the group; higher is kept longer.
+    kind: what the group is made of; scores of equal kinds compare.
     """
 
     name: str
     scores: Tensor
+    kind: str = ""
 
     @property
     def channels(self) -> int:
@@ -71,7 +73,7 @@ def groups(
         changes = input_changes(model, samples, [module for module in model.modules() if module in readers])
     generator = torch.Generator().manual_seed(seed)
     return [
-        Group(names[_root(group)], _scores(group, criterion, changes, generator, names[_root(group)]))
+        Group(names[_root(group)], _scores(group, criterion, changes, generator, names[_root(group)]), _kind(group))
         for group in traced
     ]
 
@@ -90,7 +92,7 @@ def remove_(model: nn.Module, input_shape: Sequence[int], cuts: Mapping[str, Seq
         if not group._DG.check_pruning_group(group):
             raise ValueError(f"prune: cutting {len(channels)} channels of {name} would leave a layer empty")
         group.prune()
-        _check_runs(model, input_shape, name)
+        check_runs(model, input_shape, name)
     model.train(training)
 
 
@@ -126,7 +128,6 @@ def _traced(model: nn.Module, input_shape: Sequence[int], leave: Collection[nn.M
     if not any(isinstance(module, PRUNED) for module in model.modules()):
         raise ValueError("prune: the model has no convolution or linear layer")
     graph = _graph(model, input_shape)
-    _check_traceable(model, input_shape)
     left = [*called(model, input_shape)[-1:], *leave]
     found, obstacles = False, {}
     for group in graph.get_all_groups(ignored_layers=left, root_module_types=list(PRUNED)):
@@ -165,31 +166,30 @@ def _obstacle(item: Any) -> str | None:
     return f"a {type(layer).__name__} in {layer.groups} groups"
 
 
-def _check_traceable(model: nn.Module, input_shape: Sequence[int]) -> None:
-    """torch-pruning goes round in circles for ever where a tensor is filled part by part."""
-    outputs = model.eval()(torch.zeros(2, *input_shape))
+def _graph(model: nn.Module, input_shape: Sequence[int]) -> Any:
+    # torch-pruning follows autograd, so every parameter must ask for a gradient
+    model.eval()
+    try:
+        if _fills_by_parts(model(torch.zeros(2, *input_shape))):
+            raise ValueError("it writes into part of a tensor, as circular padding does")
+        return tp.DependencyGraph().build_dependency(model, example_inputs=torch.zeros(2, *input_shape), verbose=False)
+    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError, AssertionError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"prune: the model cannot be traced ({reason}); use pattern unstructured for it") from None
+
+
+def _fills_by_parts(outputs: Tensor) -> bool:
+    """Whether a tensor on the way is filled part by part, where torch-pruning goes round in circles for ever."""
     waiting, seen = [outputs.grad_fn], set()
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         if node.name().endswith("CopySlices"):
-            raise ValueError(
-                "prune: the model cannot be traced (it writes into part of a tensor, as circular padding does); "
-                "use pattern unstructured for it"
-            )
+            return True
         seen.add(node)
         waiting += [following for following, _ in node.next_functions]
-
-
-def _graph(model: nn.Module, input_shape: Sequence[int]) -> Any:
-    # torch-pruning follows autograd, so every parameter must ask for a gradient
-    model.eval()
-    try:
-        return tp.DependencyGraph().build_dependency(model, example_inputs=torch.zeros(2, *input_shape), verbose=False)
-    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError, AssertionError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"prune: the model cannot be traced ({reason}); use pattern unstructured for it") from None
+    return False
 
 
 def _group(model: nn.Module, input_shape: Sequence[int], name: str, channels: Sequence[int]) -> Any:
@@ -198,15 +198,25 @@ def _group(model: nn.Module, input_shape: Sequence[int], name: str, channels: Se
     return _graph(model, input_shape).get_pruning_group(layer, out, idxs=sorted(channels))
 
 
-def _check_runs(model: nn.Module, input_shape: Sequence[int], name: str) -> None:
+def check_runs(model: nn.Module, input_shape: Sequence[int], name: str) -> None:
+    """Whether the model still runs, in eval mode, after something of the layer `name` was cut.
+
+    Raises:
+        ValueError: it does not; the message says why.
+    """
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(2, *input_shape))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"prune: without channels of {name} the model no longer runs ({reason}); add it to prune.ignore"
+            f"prune: without what was cut of {name} the model no longer runs ({reason}); add it to prune.ignore"
         ) from None
+
+
+def _kind(group: Any) -> str:
+    """Its operations and what is cut of each: what isomorphic groups have in common."""
+    return " ".join(sorted(f"{type(item.dep.target.module).__name__}.{item.dep.handler.__name__}" for item in group))
 
 
 def _root(group: Any) -> nn.Module:

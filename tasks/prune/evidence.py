@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.data.batches import Samples, in_order
+from tasks.data.dataset import Card
 from tasks.prune.allocation import Score
 from tasks.training.objective import target_loss
 
@@ -24,12 +25,14 @@ class Evidence:
 
     score: loss and accuracy of a model on the validation subset.
     samples: of the training, for criteria that ask for them, BatchNorm statistics and compensation.
+    card: of the data, for targets that are measured on the file.
     """
 
     input_shape: Sequence[int]
     score: Score
     samples: Samples | None = None
     seed: int = 0
+    card: Card | None = None
 
 
 def input_changes(model: nn.Module, samples: Samples, layers: Layers) -> dict[nn.Module, Tensor]:

@@ -1,4 +1,4 @@
-"""Layers by name: those to leave alone."""
+"""Layers by name."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ from tasks.models.normalised import Normalised
 
 
 def ignored(model: nn.Module, names: Sequence[str]) -> set[nn.Module]:
-    """The modules of these names and all below them; names as in the user's own module, or as in sensitivity.csv.
+    """The modules of these names and all below them, to leave alone.
 
     Raises:
         ValueError: there is no module of that name.
     """
-    inner = model.model if isinstance(model, Normalised) else model
-    known = {name: module for name, module in inner.named_modules(remove_duplicate=False) if name}
-    full = dict(model.named_modules(remove_duplicate=False))
     found: set[nn.Module] = set()
     for name in names:
-        module = known.get(name, full.get(name) if name else None)
-        if module is None:
-            close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[:8]
-            raise ValueError(
-                f"prune.ignore: the model has no layer '{name}'"
-                + (f"; near it: {', '.join(map(repr, close))}" if close else "")
-            )
-        found |= set(module.modules())
+        found |= set(model.get_submodule(named(model, name, "prune.ignore")).modules())
     return found
+
+
+def named(model: nn.Module, name: str, field: str) -> str:
+    """The full name of a module that is named as in the user's own model, or as in sensitivity.csv.
+
+    Raises:
+        ValueError: there is no module of that name.
+    """
+    inner, prefix = (model.model, "model.") if isinstance(model, Normalised) else (model, "")
+    known = [own for own, _ in inner.named_modules(remove_duplicate=False) if own]
+    full = dict(model.named_modules(remove_duplicate=False))
+    if name in known:
+        return prefix + name
+    if name and name in full:
+        return name
+    close = get_close_matches(name, known, n=3, cutoff=0.4) or known[:8]
+    near = f"; near it: {', '.join(map(repr, close))}" if close else ""
+    raise ValueError(f"{field}: the model has no layer '{name}'{near}")

@@ -3,78 +3,114 @@
 from __future__ import annotations
 
 import logging
-from copy import deepcopy
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from tasks import checkpoint
-from tasks.data.splits import load_splits
+from tasks.data.splits import Splits, load_splits
 from tasks.export.onnx import export
 from tasks.files import Files
 from tasks.measure.accuracy import accuracy, loss_and_accuracy
 from tasks.measure.size import macs, nonzero, parameters
-from tasks.params import ChannelPruning, Prune
-from tasks.prune import structured, unstructured
+from tasks.models.normalised import Normalised
+from tasks.params import Budget, Prune, Train
+from tasks.params.prune import ChannelPruning, CostTarget, HeadPruning, LayerPruning, NmPruning, UnstructuredPruning
+from tasks.prune import unstructured
 from tasks.prune.allocation import Sensitivity
-from tasks.prune.calibration import recalibrate_
+from tasks.prune.diary import Entry, Judge, judge_of
 from tasks.prune.evidence import Evidence
+from tasks.prune.ladder import climb
+from tasks.prune.patterns import scan, shrink_
 from tasks.prune.schedules import SCHEDULES
 from tasks.training.curves import write_curves, write_rows
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
-from tasks.training.scratch import scratch_of
+from tasks.training.scratch import Scratch, scratch_of
 from tasks.training.state import Epoch, Lesson
 from tasks.training.teachers import ask
 
 log = logging.getLogger(__name__)
 
 
-def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
-    """Scan every layer's sensitivity, plan, then cut and recover by the schedule."""
+@dataclass(frozen=True)
+class TimedEntry(Entry):
+    """An entry of the diary with what the step took, cut, recovery and judgement; never an output of the stage."""
+
+    seconds: float
+
+
+@dataclass
+class Recovery:
+    """Trains what was cut and keeps the record: curves and diary."""
+
+    params: Prune
+    teacher: Normalised
+    data: Splits
+    judge: Judge
+    seed: int
+    scratch: Scratch | None
+    history: list[Epoch] = field(default_factory=list)
+    diary: list[TimedEntry] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def recover_(
+        self, model: nn.Module, train: Train, step: str, aim: float, keep: Mapping[str, Tensor] | None = None
+    ) -> Entry:
+        """Train `model` and judge it; `keep` as for fit_."""
+        recovery, samples = self.params.recovery, self.data.coreset
+        objective = Objective(recovery.losses, recovery.target_weight)
+        answers = ask([self.teacher], samples, recovery.answers, objective, train, seed=self.seed, scratch=self.scratch)
+        self.history += fit_(
+            model,
+            samples,
+            self.data.validation,
+            train,
+            seed=self.seed,
+            series=f"recovery_{len(self.diary) + 1}",
+            lesson=Lesson(objective, answers),
+            keep=keep,
+            scratch=self.scratch,
+        )
+        entry = self.judge(model, step, aim)
+        now = time.monotonic()
+        self.diary.append(TimedEntry(**asdict(entry), seconds=now - self.started))
+        self.started = now
+        log.info(
+            "prune: %s: %s MACs, accuracy %.4f, a drop of at most %.4f, %s the budget, %.1f s",
+            *(step, f"{entry.macs:,}", entry.accuracy, entry.accuracy_drop_upper95),
+            *("within" if entry.inside else "outside", self.diary[-1].seconds),
+        )
+        return entry
+
+
+def prune(params: Prune, budget: Budget, seed: int, files: Files) -> dict[str, float]:
+    """Scan every layer's sensitivity, plan, then cut and recover by the schedule, or down the ladder."""
     data = load_splits(files.reads)
     shape = data.card.input_shape
     teacher = checkpoint.load(files.reads["teacher"], data.card)
     model = checkpoint.load(files.reads["student"], data.card)
     dense = {"macs": macs(model, shape), "parameters": parameters(model), "accuracy": accuracy(model, data.validation)}
-    scratch = scratch_of(files.scratch, "prune", data.card.sha256)
     subset = data.validation.first(params.sensitivity.samples, seed)
-    objective = Objective(params.recovery.losses, params.recovery.target_weight)
 
     def score(candidate: nn.Module) -> tuple[float, float]:
         return loss_and_accuracy(candidate, subset)
 
-    evidence = Evidence(shape, score, data.coreset.first(params.calibration_samples, seed), seed)
-    baseline, _ = score(_recalibrated(model, params, evidence))
-    shares = SCHEDULES[params.schedule.method](getattr(params.schedule, "steps", 1))
-    # one pattern's params fit its own functions only, and mypy follows each branch
-    if isinstance(params, ChannelPruning):
-        points = structured.scan(model, params, evidence)
-        steps = structured.shrink_(model, params, evidence, points, baseline, shares)
-    else:
+    evidence = Evidence(shape, score, data.coreset.first(params.calibration_samples, seed), seed, data.card)
+    judge = judge_of(teacher, data.validation, budget)
+    recovery = Recovery(params, teacher, data, judge, seed, scratch_of(files.scratch, "prune", data.card.sha256))
+    points = scan(model, params, evidence)
+    if isinstance(params, UnstructuredPruning | NmPruning):
         for note in unstructured.notes(model, params):
             log.warning("prune: %s", note)
-        points = unstructured.scan(model, params, evidence)
-        steps = unstructured.shrink_(model, params, evidence, shares)
-    history: list[Epoch] = []
-    for step, keep in enumerate(steps, 1):
-        train = params.recovery.final if step == len(shares) else params.recovery.step
-        answers = ask([teacher], data.coreset, params.recovery.answers, objective, train, seed=seed, scratch=scratch)
-        history += fit_(
-            model,
-            data.coreset,
-            data.validation,
-            train,
-            seed=seed,
-            series=f"recovery_{step}",
-            lesson=Lesson(objective, answers),
-            keep=keep,
-            scratch=scratch,
-        )
-    folder = files.writes["pruned"]
-    checkpoint.save(model, data.card, folder, parent="student")
-    write_curves(history, folder / "training.csv")
-    write_rows(points, Sensitivity, folder / "sensitivity.csv")
-    export(model, data.card, data.validation, folder, "distill.model")
+        _by_schedule_(model, params, evidence, points, recovery)
+    elif params.target == "budget":
+        model = _down_the_ladder(model, params, evidence, recovery)
+    else:
+        _by_schedule_(model, params, evidence, points, recovery)
+    _write(model, data, points, recovery, files)
     return {
         "accuracy": accuracy(model, data.validation),
         "accuracy_dense": dense["accuracy"],
@@ -86,10 +122,53 @@ def prune(params: Prune, seed: int, files: Files) -> dict[str, float]:
     }
 
 
-def _recalibrated(model: nn.Module, params: Prune, evidence: Evidence) -> nn.Module:
-    """What the scan's losses are measured against: statistics from the same samples as theirs."""
-    if not params.recalibrate or evidence.samples is None:
-        return model
-    fresh = deepcopy(model)
-    recalibrate_(fresh, evidence.samples)
-    return fresh
+def _by_schedule_(
+    model: nn.Module, params: Prune, evidence: Evidence, points: list[Sensitivity], recovery: Recovery
+) -> None:
+    shares = SCHEDULES[params.schedule.method](getattr(params.schedule, "steps", 1))
+    for step, keep in enumerate(shrink_(model, params, evidence, points, shares), 1):
+        train = params.recovery.final if step == len(shares) else params.recovery.step
+        recovery.recover_(model, train, f"step {step}", shares[step - 1], keep)
+
+
+def _down_the_ladder(
+    model: Normalised, params: ChannelPruning | HeadPruning | LayerPruning, evidence: Evidence, recovery: Recovery
+) -> Normalised:
+    """The smallest model inside the budget, recovered at last as `recovery.final` says."""
+
+    def cut_(candidate: nn.Module, share: float) -> None:
+        rung = params.model_copy(update={"target": CostTarget(macs=share)})
+        list(shrink_(candidate, rung, evidence, scan(candidate, rung, evidence), [1.0]))
+
+    def recover_(candidate: nn.Module, step: str, aim: float) -> Entry:
+        return recovery.recover_(candidate, params.recovery.step, step, aim)
+
+    best, entries = climb(
+        model, params.ladder.shares, lambda candidate: macs(candidate, evidence.input_shape), cut_, recover_
+    )
+    inside = [entry for entry in entries if entry.inside]
+    if not inside:
+        log.warning(
+            "prune: prune.target is budget, and no rung of the ladder is within it%s; the student is handed on whole",
+            f": the largest has a drop of up to {entries[0].accuracy_drop_upper95:.4f}" if entries else "",
+        )
+    last = recovery.recover_(best, params.recovery.final, "final", inside[-1].aim if inside else 1.0)
+    if inside and not last.inside:
+        log.warning("prune: the final recovery left the budget: a drop of up to %.4f", last.accuracy_drop_upper95)
+    assert isinstance(best, Normalised)
+    return best
+
+
+def _write(model: Normalised, data: Splits, points: list[Sensitivity], recovery: Recovery, files: Files) -> None:
+    folder = files.writes["pruned"]
+    checkpoint.save(model, data.card, folder, parent="student")
+    write_curves(recovery.history, folder / "training.csv")
+    write_rows(points, Sensitivity, folder / "sensitivity.csv")
+    # no output may carry times: with them the diary lies beside
+    entries = [
+        Entry(**{key: value for key, value in asdict(row).items() if key != "seconds"}) for row in recovery.diary
+    ]
+    write_rows(entries, Entry, folder / "diary.csv")
+    files.writes["diary"].mkdir(parents=True, exist_ok=True)
+    write_rows(recovery.diary, TimedEntry, files.writes["diary"] / "diary.csv")
+    export(model, data.card, data.validation, folder, "distill.model")

@@ -1,25 +1,38 @@
-"""Channel pruning: which channels go, step by step, until the target share of the cost is left."""
+"""Channels or heads: which go, step by step, until the target share of the cost is left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor, nn
 
-from tasks.measure.size import macs, parameters
-from tasks.params import ChannelPruning
-from tasks.prune.allocation import Sensitivity, allocate, ranked, uniform
+from tasks.params.prune import ChannelPruning, HeadPruning
+from tasks.prune import channels, heads
+from tasks.prune.allocation import Cost, Sensitivity, allocate, measured, ranked, uniform
 from tasks.prune.calibration import recalibrate_
-from tasks.prune.channels import Group, called, groups, remove_
+from tasks.prune.channels import Group, called
 from tasks.prune.compensation import remove_refitting_
+from tasks.prune.cost import COUNTED, share_left
 from tasks.prune.criteria import COMPARABLE, CRITERIA
 from tasks.prune.evidence import Evidence
 from tasks.prune.selection import ignored
 from tasks.prune.unstructured import Masks
 
+Structured = ChannelPruning | HeadPruning
 
-def scan(model: nn.Module, params: ChannelPruning, evidence: Evidence) -> list[Sensitivity]:
+
+@dataclass(frozen=True)
+class Surgery:
+    """How the units of a pattern are found and scored, and how they are cut out."""
+
+    groups: Callable[..., list[Group]]
+    remove_: Callable[[nn.Module, Sequence[int], Mapping[str, Sequence[int]]], None]
+
+
+def scan(model: nn.Module, params: Structured, evidence: Evidence) -> list[Sensitivity]:
     """Loss and accuracy with one layer pruned at one ratio, for every layer and ratio.
 
     Raises:
@@ -29,8 +42,8 @@ def scan(model: nn.Module, params: ChannelPruning, evidence: Evidence) -> list[S
     for group in _found(model, params, evidence):
         for ratio in params.sensitivity.ratios:
             candidate = deepcopy(model)
-            kept = kept_channels(group.channels, ratio, params.round_to)
-            remove_(candidate, evidence.input_shape, {group.name: weakest(group, kept)})
+            kept = kept_channels(group.channels, ratio, _unit(params))
+            SURGERY[params.pattern].remove_(candidate, evidence.input_shape, {group.name: weakest(group, kept)})
             if params.recalibrate and evidence.samples is not None:
                 recalibrate_(candidate, evidence.samples)
             points.append(Sensitivity(group.name, ratio, *evidence.score(candidate)))
@@ -39,7 +52,7 @@ def scan(model: nn.Module, params: ChannelPruning, evidence: Evidence) -> list[S
 
 def shrink_(
     model: nn.Module,
-    params: ChannelPruning,
+    params: Structured,
     evidence: Evidence,
     points: Sequence[Sensitivity],
     baseline: float,
@@ -57,12 +70,12 @@ def shrink_(
     full = {group.name: group.channels for group in found}
     ratios = _plan(model, params, evidence, found, points, baseline)
     for share in shares:
-        kept = {name: kept_channels(full[name], share * ratio, params.round_to) for name, ratio in ratios.items()}
+        kept = {name: kept_channels(full[name], share * ratio, _unit(params)) for name, ratio in ratios.items()}
         cuts = {group.name: weakest(group, kept[group.name]) for group in _found(model, params, evidence)}
-        if params.compensate and evidence.samples is not None:
+        if isinstance(params, ChannelPruning) and params.compensate and evidence.samples is not None:
             remove_refitting_(model, evidence.input_shape, cuts, evidence.samples)
         else:
-            remove_(model, evidence.input_shape, cuts)
+            SURGERY[params.pattern].remove_(model, evidence.input_shape, cuts)
         if params.recalibrate and evidence.samples is not None:
             recalibrate_(model, evidence.samples)
         yield {}
@@ -85,13 +98,13 @@ def kept_channels(channels: int, ratio: float, round_to: int) -> int:
     return min(channels, max(unit, round(channels * (1 - ratio) / unit) * unit))
 
 
-def _found(model: nn.Module, params: ChannelPruning, evidence: Evidence) -> list[Group]:
+def _found(model: nn.Module, params: Structured, evidence: Evidence) -> list[Group]:
     leave = ignored(model, params.ignore)
-    if params.protect.first or params.protect.last:
+    if isinstance(params, ChannelPruning) and (params.protect.first or params.protect.last):
         layers = called(model, evidence.input_shape)
         leave |= set(layers[:1]) if params.protect.first else set()
         leave |= set(layers[-2:-1]) if params.protect.last else set()
-    return groups(
+    return SURGERY[params.pattern].groups(
         model,
         evidence.input_shape,
         CRITERIA[params.criterion.method],
@@ -103,37 +116,55 @@ def _found(model: nn.Module, params: ChannelPruning, evidence: Evidence) -> list
 
 def _plan(
     model: nn.Module,
-    params: ChannelPruning,
+    params: Structured,
     evidence: Evidence,
     found: Sequence[Group],
     points: Sequence[Sensitivity],
     baseline: float,
 ) -> dict[str, float]:
     """Pruning ratio by layer, with which as much as the target is left."""
-    counts = params.target.macs is not None
-    share = params.target.macs if counts else params.target.parameters
-    assert share is not None  # params have exactly one
+    assert not isinstance(params.target, str)  # each rung of the ladder has a target of its own
+    measure, share = params.target.measure
+
+    def planned(cost: Cost, share: float) -> dict[str, float]:
+        if params.scope == "uniform":
+            return uniform([group.name for group in found], cost, share)
+        if params.scope == "global":
+            return ranked(_comparable(found, params.criterion.method), {group.name: "" for group in found}, cost, share)
+        if params.scope == "isomorphic":
+            return ranked(
+                {group.name: group.scores for group in found}, {group.name: group.kind for group in found}, cost, share
+            )
+        return allocate(points, baseline, cost, share)
+
+    left = _left(model, params, evidence, found, measure)
+    if measure in COUNTED:
+        return planned(left, share)
+    largest = max(params.sensitivity.ratios) if params.scope == "sensitivity" else 1.0
+    operations = _left(model, params, evidence, found, "macs")
+    least = operations({group.name: largest for group in found})
+    return measured(lambda fewer: planned(operations, fewer), least, left, share)
+
+
+def _left(model: nn.Module, params: Structured, evidence: Evidence, found: Sequence[Group], measure: str) -> Cost:
+    """What is left at given ratios; each size is built and measured once."""
     known: dict[tuple[int, ...], float] = {}
-
-    def size(smaller: nn.Module) -> int:
-        return macs(smaller, evidence.input_shape) if counts else parameters(smaller)
-
-    dense = size(model)
+    cost, unit = share_left(measure, model, evidence), _unit(params)
 
     def left(ratios: Mapping[str, float]) -> float:
-        kept = [kept_channels(group.channels, ratios[group.name], params.round_to) for group in found]
-        if tuple(kept) not in known:
+        kept = tuple(kept_channels(group.channels, ratios[group.name], unit) for group in found)
+        if kept not in known:
             candidate = deepcopy(model)
             cuts = {group.name: weakest(group, count) for group, count in zip(found, kept, strict=True)}
-            remove_(candidate, evidence.input_shape, cuts)
-            known[tuple(kept)] = size(candidate) / dense
-        return known[tuple(kept)]
+            SURGERY[params.pattern].remove_(candidate, evidence.input_shape, cuts)
+            known[kept] = cost(candidate)
+        return known[kept]
 
-    if params.scope == "uniform":
-        return uniform([group.name for group in found], left, share)
-    if params.scope == "global":
-        return ranked(_comparable(found, params.criterion.method), left, share)
-    return allocate(points, baseline, left, share)
+    return left
+
+
+def _unit(params: Structured) -> int:
+    return params.round_to if isinstance(params, ChannelPruning) else 1
 
 
 def _comparable(found: Sequence[Group], criterion: str) -> dict[str, Tensor]:
@@ -141,3 +172,9 @@ def _comparable(found: Sequence[Group], criterion: str) -> dict[str, Tensor]:
     if CRITERIA[criterion] in COMPARABLE:
         return {group.name: group.scores for group in found}
     return {group.name: group.scores / group.scores.mean().clamp_min(1e-12) for group in found}
+
+
+SURGERY: Final[Mapping[str, Surgery]] = {
+    "channel": Surgery(channels.groups, channels.remove_),
+    "head": Surgery(heads.groups, heads.remove_),
+}

@@ -10,7 +10,7 @@ Recipe = create_model("Recipe", __base__=Section, prune=(Prune, ...))
 CHANNEL = {"pattern": "channel", "target": {"macs": 0.5}}
 WEIGHTS = {"pattern": "unstructured", "target": {"sparsity": 0.5}}
 MACS = "prune.channel.target.macs is"
-ONE_TARGET = "prune.channel.target: give exactly one of macs and parameters"
+ONE_TARGET = "prune.channel.target: give exactly one of macs, parameters, bytes and latency"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_what_is_right_is_read_and_written_the_same(given):
         ({**CHANNEL, "target": {"macs": 1.4}}, f"{MACS} 1.4: input should be less than 1"),
         ({**CHANNEL, "target": {}}, ONE_TARGET),
         ({**CHANNEL, "target": {"macs": 0.5, "parameters": 0.5}}, ONE_TARGET),
-        ({**CHANNEL, "scope": "isomorphic"}, "prune.channel.scope is 'isomorphic': "),
+        ({**CHANNEL, "scope": "local"}, "prune.channel.scope is 'local': "),
         ({**CHANNEL, "criterion": {"method": "lamp"}}, "prune.channel.criterion.method is 'lamp'; it must be one of "),
         ({**WEIGHTS, "criterion": {"method": "fpgm"}}, "prune.unstructured.criterion.method is 'fpgm'; it must be on"),
         ({**WEIGHTS, "target": {"sparsity": 1.0}}, "prune.unstructured.target.sparsity is 1.0: input should be less t"),

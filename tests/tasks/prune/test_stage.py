@@ -8,12 +8,13 @@ from toy import blobs, save_splits
 from tasks import checkpoint
 from tasks.data.splits import load_splits, moments
 from tasks.files import Files
-from tasks.params import Factory, Prune
+from tasks.params import Budget, Factory, Prune
 from tasks.prune import stage
 from tasks.prune.stage import prune
 from tasks.training import loop
 from tasks.training.curves import read_curves
 
+BUDGET = Budget(max_accuracy_drop=0.3, max_class_recall_drop=0.5)
 TRAIN = {"epochs": 2, "batch_size": 16}
 PATTERNS = {
     "channel": {"pattern": "channel", "target": {"macs": 0.5}},
@@ -51,14 +52,15 @@ def epochs(monkeypatch):
     return counted
 
 
-def pruned(folder, reads, pattern, scratch=None):
+def pruned(folder, reads, pattern, scratch=None, budget=BUDGET):
     given = {
         **PATTERNS[pattern],
         "schedule": {"method": "linear", "steps": 3},
         "recovery": {"losses": [{"method": "kd"}], "step": TRAIN, "final": {**TRAIN, "ema": 0.9}},
     }
     params = TypeAdapter(Prune).validate_python(given)
-    metrics = prune(params, 0, Files(reads, {"pruned": folder / "pruned"}, scratch))
+    writes = {"pruned": folder / "pruned", "diary": folder / "beside"}
+    metrics = prune(params, budget, 0, Files(reads, writes, scratch))
     return metrics, {path.name: path.read_bytes() for path in (folder / "pruned").iterdir()}
 
 

@@ -1,0 +1,251 @@
+"""Whole blocks: which can go, which goes first, and what comes back from disk."""
+
+import json
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from networks import Encoder, Preactivated, Transformer
+from torch import nn
+from toy import card, pictures, stirred
+
+from tasks import checkpoint
+from tasks.export.onnx import export
+from tasks.measure.runtime import open_session
+from tasks.measure.size import macs
+from tasks.models.cnn import CNN
+from tasks.models.resnet import ResNet
+from tasks.models.skipped import Skipped
+from tasks.params import Factory
+from tasks.params.prune import LayerPruning
+from tasks.prune.blocks import blocks, scan, shrink_
+from tasks.prune.channels import remove_
+from tasks.prune.evidence import Evidence
+
+IMAGE = (1, 8, 8)
+X = torch.rand(5, *IMAGE, generator=torch.Generator().manual_seed(0))
+CARD = card(IMAGE)
+RESNET = Factory(factory="tasks.models.resnet:ResNet", args={"widths": [4, 6, 8, 8]})
+RESIDUALS = ["body.2", "body.5", "body.8"]
+
+
+def params(target=0.7, **more):
+    given = {"pattern": "layer", "target": {"macs": target}, "recalibrate": False, **more}
+    return LayerPruning.model_validate(given)
+
+
+def resnet():
+    return stirred(ResNet(IMAGE, 3, (4, 6, 8, 8)))
+
+
+def built():
+    model = checkpoint.build(RESNET, CARD, (torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 0, "model")
+    stirred(model.model)
+    return model.eval()
+
+
+def removed(model):
+    return [name for name, module in model.named_modules() if isinstance(module, Skipped)]
+
+
+def costing(losses):
+    """Evidence by which the loss is the sum of what the missing blocks are worth."""
+
+    def score(model):
+        return sum(losses[name] for name in removed(model)), 0.0
+
+    return Evidence(IMAGE, score, pictures())
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (ResNet(IMAGE, 3, (4, 6, 8, 8)), RESIDUALS),
+        (Preactivated(), ["stage.0", "stage.1"]),  # not the stage, though it adds to its input too
+        # torch's encoder asks its first layer for the order of its inputs
+        (Encoder(), ["encoder.layers.1", "encoder.layers.2"]),
+    ],
+    ids=["resnet", "preactivated", "encoder"],
+)
+def test_blocks_are_the_innermost_that_add_to_their_input(model, expected):
+    assert blocks(stirred(model), IMAGE) == expected
+
+
+@pytest.mark.parametrize("model", [ResNet(IMAGE, 3, (4, 6, 8, 8)), Preactivated()], ids=["resnet", "preactivated"])
+def test_removing_a_block_that_adds_nothing_changes_nothing(model):
+    model = stirred(model)
+    name = blocks(model, IMAGE)[-1]
+    with torch.no_grad():
+        for parameter in model.get_submodule(name).parameters():
+            parameter.zero_()
+    before, dense = model(X), macs(model, IMAGE)
+    own = macs_of(model, name)
+    evidence = Evidence(IMAGE, lambda candidate: (float((candidate(X) - before).detach().abs().sum()), 0.0))
+    for _ in shrink_(model, params(0.99), evidence, [1.0]):
+        assert removed(model) == [name]
+    assert torch.equal(model(X), before) and macs(model, IMAGE) == dense - own
+
+
+def macs_of(model, name):
+    shapes = []
+    handle = model.get_submodule(name).register_forward_hook(lambda _, inputs, __: shapes.append(inputs[0].shape[1:]))
+    model(X)
+    handle.remove()
+    return macs(model.get_submodule(name), shapes[0])
+
+
+def test_the_block_without_which_the_loss_is_least_goes_first_and_the_target_is_met():
+    model = resnet()
+    dense, order = macs(model, IMAGE), []
+    evidence = costing({"body.2": 3.0, "body.5": 1.0, "body.8": 2.0})
+    for _ in shrink_(model, params(0.5), evidence, [0.3, 0.6, 1.0]):
+        order.append((removed(model), macs(model, IMAGE) / dense))
+    assert order[-1][1] <= 0.5 < order[0][1]
+    gone = order[-1][0]
+    assert gone in (["body.5"], ["body.5", "body.8"], RESIDUALS)
+    assert all(left <= 1 - share * 0.5 for share, (_, left) in zip([0.3, 0.6, 1.0], order, strict=True))
+
+
+def test_what_is_worth_least_now_is_measured_anew_after_each_removal():
+    """Alone, body.2 costs least; once it is gone, body.5 costs more than body.8."""
+
+    def score(model):
+        gone = removed(model)
+        alone = {"body.2": 1.0, "body.5": 2.0, "body.8": 3.0}
+        return sum(alone[name] for name in gone) + (5.0 if {"body.2", "body.5"} <= set(gone) else 0.0), 0.0
+
+    model, twice = resnet(), None
+    dense = macs(model, IMAGE)
+    lost = {name: macs_of(model, name) / dense for name in RESIDUALS}
+    target = 1 - lost["body.2"] - min(lost["body.5"], lost["body.8"]) + 1e-6
+    for _ in shrink_(model, params(target), Evidence(IMAGE, score), [1.0]):
+        twice = removed(model)
+    assert twice == ["body.2", "body.8"]
+
+
+def test_the_scan_has_a_point_per_block_and_leaves_the_model_alone():
+    model = resnet()
+    before = deepcopy(model.state_dict())
+    points = scan(model, params(), costing({"body.2": 3.0, "body.5": 1.0, "body.8": 2.0}))
+    assert [(point.layer, point.ratio, point.loss) for point in points] == [
+        ("body.2", 1.0, 3.0),
+        ("body.5", 1.0, 1.0),
+        ("body.8", 1.0, 2.0),
+    ]
+    assert removed(model) == [] and all(torch.equal(own, before[key]) for key, own in model.state_dict().items())
+
+
+def test_the_same_evidence_removes_the_same_blocks():
+    found = []
+    for _ in range(2):
+        model = resnet()
+        list(shrink_(model, params(0.6, recalibrate=True), Evidence(IMAGE, score_of_outputs, pictures()), [1.0]))
+        found.append((removed(model), model(X)))
+    assert found[0][0] == found[1][0] != [] and torch.equal(found[0][1], found[1][1])
+
+
+def score_of_outputs(model):
+    with torch.no_grad():
+        return -float(model(X).sum()), 0.0
+
+
+def test_a_listed_layer_goes_and_an_ignored_one_stays():
+    model = stirred(CNN(IMAGE, 3, (6, 6, 6), (2, 1, 1)))
+    assert blocks(model, IMAGE, ["body.1", "body.2"]) == ["body.1", "body.2"]
+    assert blocks(resnet(), IMAGE, leave={dict(resnet().named_modules())["body.2"]}) == RESIDUALS  # another model's
+    own = resnet()
+    assert blocks(own, IMAGE, leave={own.body[2].body[0][0]}) == RESIDUALS[1:]
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (["bodi.1"], r"^prune.blocks: the model has no layer 'bodi.1'; near it: 'body.1'"),
+        (["body.0"], r"^prune.blocks: 'body.0' cannot go: it turns shape \(1, 8, 8\) into shape \(6, 4, 4\); name blo"),
+        (["body.1.2"], r"^prune.blocks: 'body.1.2' has no weights of its own, or never runs; name another block$"),
+    ],
+)
+def test_a_listed_block_that_cannot_go_says_why(listed, message):
+    with pytest.raises(ValueError, match=message):
+        blocks(CNN(IMAGE, 3, (6, 6), (2, 1)), IMAGE, listed)
+
+
+def test_one_without_which_the_model_does_not_run_says_so():
+    message = r"^prune.blocks: 'encoder.layers.0' cannot go: the model does not run without it; name another block$"
+    with pytest.raises(ValueError, match=message):
+        blocks(Encoder(), IMAGE, ["encoder.layers.0"])
+
+
+@pytest.mark.parametrize("model", [CNN(IMAGE, 3, (6, 6), (2, 1)), Transformer()], ids=["cnn", "one_layer"])
+def test_a_model_without_such_a_block_says_what_would_do(model):
+    with pytest.raises(ValueError, match=r"^prune: no block can be removed: .*; list others in prune.blocks, or use"):
+        blocks(model, IMAGE)
+
+
+def test_an_unreachable_target_says_the_best_there_is():
+    model = resnet()
+    bare = 1 - sum(macs_of(model, name) for name in RESIDUALS) / macs(model, IMAGE)
+    message = rf"^prune.target is 0.01; without any of its 3 removable blocks {bare:.3f} of the macs is left; raise it"
+    with pytest.raises(ValueError, match=message):
+        list(shrink_(model, params(0.01), costing(dict.fromkeys(RESIDUALS, 0.0)), [1.0]))
+    assert removed(model) == []
+
+
+def test_it_comes_back_bit_for_bit_exports_trains_on_and_is_pruned_again(tmp_path):
+    model = built()
+    names = [f"model.{name}" for name in RESIDUALS]
+    list(shrink_(model, params(0.9), costing({names[0]: 3.0, names[1]: 1.0, names[2]: 2.0}), [1.0]))
+    gone = removed(model)
+    remove_(model, IMAGE, {"model.body.0.0": [1]})  # channels after blocks
+    checkpoint.save(model, CARD, tmp_path / "once", parent="student")
+    again = checkpoint.load(tmp_path / "once", CARD)
+    assert torch.equal(again(X), model.eval()(X)) and str(again) == str(model) and removed(again) == gone != []
+    checkpoint.save(again, CARD, tmp_path / "twice", parent="student")
+    for name in ("weights.safetensors", "model.json"):
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
+    again.train()(X).sum().backward()
+    assert all(parameter.grad is not None for parameter in again.parameters())
+    export(again.eval(), CARD, pictures(), tmp_path / "once", "model")
+    answers = open_session(tmp_path / "once" / "model.onnx").run(None, {"x": X.numpy()})[0]
+    np.testing.assert_allclose(answers, again(X).detach().numpy(), rtol=1e-4, atol=1e-4)
+    list(shrink_(again, params(0.9), costing(dict.fromkeys(names, 0.0)), [1.0]))
+    assert len(removed(again)) > len(gone)
+
+
+@pytest.mark.parametrize("name", ["model.tail", "", "model", "model.body.2.body.0.9", "__class__"])
+def test_a_table_of_blocks_for_another_model_is_refused(tmp_path, name):
+    checkpoint.save(built(), CARD, tmp_path, parent="student")
+    content = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**content, "removed": [name]}))
+    message = rf"model.json: the table of removed blocks names '{name}', which is no block of the model$"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load(tmp_path, CARD)
+
+
+def test_a_block_that_changes_shape_cannot_be_removed_by_a_file(tmp_path):
+    model = built()
+    checkpoint.save(model, CARD, tmp_path, parent="student")
+    content = json.loads((tmp_path / "model.json").read_text())
+    content["channels"] = {
+        name: own for name, own in content["channels"].items() if not name.startswith("model.body.1")
+    }
+    (tmp_path / "model.json").write_text(json.dumps({**content, "removed": ["model.body.1"]}))
+    with pytest.raises(
+        ValueError, match=r"the checkpoint does not fit: has model.body.1.*, which the model has not$"
+    ) as caught:
+        checkpoint.load(tmp_path, CARD)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_skipped_module_takes_whatever_the_block_took():
+    assert torch.equal(Skipped()(X, None, mask=3), X)
+
+
+def test_a_block_that_runs_twice_goes_from_both_places():
+    shared = nn.Linear(4, 4)
+    model = nn.ModuleDict({"a": shared, "b": nn.Sequential(shared)})
+    from tasks.models.skipped import skip_
+
+    skip_(model, "a")
+    assert isinstance(model["a"], Skipped) and model["b"][0] is model["a"]
