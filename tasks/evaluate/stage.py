@@ -161,9 +161,21 @@ def _details(
         "histories": {name: read_curves(files.reads[name] / "training.csv") for name in trained},
         "sensitivity": _read_scan(files.reads["pruned"] / "sensitivity.csv"),
         "distillation": json.loads((files.reads["student"] / "comparison.json").read_text(encoding="utf-8")),
-        "coreset": json.loads((files.reads["coreset"] / "report.json").read_text(encoding="utf-8")),
+        "coreset": _read_coreset(files.reads["coreset"]),
         "quantization": json.loads((files.reads["quantized"] / "quantization.json").read_text(encoding="utf-8")),
     }
+
+
+def _read_coreset(folder: Path) -> dict[str, Any]:
+    """report.json, with the dots of what was kept and dropped where the set was chosen, not made."""
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    if (path := folder / "embedding.csv").is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            report["embedding"] = [
+                {"x": float(row["x"]), "y": float(row["y"]), "class": row["class"], "kept": row["kept"] == "1"}
+                for row in csv.DictReader(file)
+            ]
+    return report
 
 
 def _read_scan(path: Path) -> list[dict[str, str | float]]:

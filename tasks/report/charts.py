@@ -42,6 +42,14 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Cloud:
+    """Many small dots of one series: (x, y, what the pointer reveals)."""
+
+    series: int | None
+    dots: Sequence[tuple[float, float, str]]
+
+
+@dataclass(frozen=True)
 class Label:
     """Text inside the frame."""
 
@@ -54,16 +62,17 @@ class Label:
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of the legend."""
+    """One entry of the legend; a dot stands for a cloud."""
 
     name: str
     series: int | None
     hollow: bool = False
+    dot: bool = False
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A framed picture of strokes, marks and labels between two axes; the title says what y is."""
+    """A framed picture of strokes, clouds, marks and labels between two axes; the title says what y is."""
 
     title: str
     note: str
@@ -73,6 +82,7 @@ class Chart:
     height: float = 300
     left: float = LEFT
     strokes: Sequence[Stroke] = ()
+    clouds: Sequence[Cloud] = ()
     marks: Sequence[Mark] = ()
     labels: Sequence[Label] = ()
     legend: Sequence[Key] = ()

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tasks.report.charts import LEFT, LETTER, RIGHT, TOP, Chart, Mark, Stroke, clipped, percent_ticks
+from tasks.report.charts import (
+    BOTTOM,
+    LEFT,
+    LETTER,
+    RIGHT,
+    TOP,
+    Chart,
+    Cloud,
+    Key,
+    Mark,
+    Stroke,
+    clipped,
+    percent_ticks,
+)
 from tasks.report.scale import Scale
 from tasks.report.wording import MINUS, percent, points, significant
 
 MOST_CLASSES: Final = 30  # with more, those kept least and most like the whole
 KEPT: Final = 2  # the series of the marks
+MARGIN: Final = 16  # left of a chart whose y axis has no names
 FIGURES: Final = (  # key in report.json, name, form, what it means
     ("mmd", "MMD", significant, "distance between the features of kept and all; 0: the same"),
     ("two_sample_auc", "two-sample AUC", significant, "how well a classifier tells kept from dropped; 0.5: not at all"),
     ("coverage_radius", "coverage radius", significant, "from the farthest sample to its nearest kept one"),
     ("near_duplicates", "near-duplicates", percent, "of the kept, with another that is nearly the same"),
+    ("smallest_class", "smallest class", lambda count: f"{count:,.0f}", "kept samples"),
+    ("class_share_change", "class shares", percent, "largest change of a class's share of the set"),
 )  # fmt: skip
+BOUNDS: Final = (("least", "min"), ("most", "max"))
 SETS: Final = {"chosen": "chosen", "random": "random, stratified", "full": "all samples"}
 
 
 def coreset_section(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Title line, class chart, figures and verdict of report.json of the coreset stage; None where it has no classes.
+    """Title line, charts, figures and verdict of report.json of the coreset stage; None where it has no classes.
 
-    What an older report lacks is left out.
+    report["embedding"] holds the rows of embedding.csv. What an older report lacks is left out.
     """
     if not report.get("per_class"):
         return None
@@ -34,7 +51,8 @@ def coreset_section(report: Mapping[str, Any]) -> dict[str, Any] | None:
         "kept": kept,
         "note": (note := str(report.get("note", "")))[:1].upper() + note[1:],
         "chart": _classes(report["per_class"], whole, report["samples"] / report["of"]) if whole else None,
-        "figures": [(name, form(report[key]), means) for key, name, form, means in FIGURES if key in report],
+        "dots": _dots(rows, report.get("embedding_variance")) if (rows := report.get("embedding")) else None,
+        "figures": _figures(report),
         "judge": _judge(report),
     }
 
@@ -61,6 +79,35 @@ def _classes(kept: Mapping[str, int], whole: Mapping[str, int], overall: float) 
         [(y, clipped(name)) for name, y in zip(shown, rows, strict=True)],
         height=height, left=left, strokes=strokes, marks=marks, grid="columns",
     )  # fmt: skip
+
+
+def _dots(rows: Sequence[Mapping[str, Any]], variance: float | None) -> Chart:
+    """Kept over dropped samples on the plane of their features."""
+    x = Scale.around([row["x"] for row in rows], MARGIN, RIGHT)
+    y = Scale.around([row["y"] for row in rows], 300 - BOTTOM, TOP)
+    clouds = [
+        Cloud(series, [(x(r["x"]), y(r["y"]), f"{r['class']}\n{name}") for r in rows if bool(r["kept"]) is kept])
+        for name, series, kept in (("dropped", None, False), ("kept", KEPT, True))
+    ]
+    few = "" if variance is None else f", which hold {percent(variance, 0)} of their variance"
+    return Chart(
+        "Kept and dropped", f"The two principal components of the features{few}; at most 1,000 of each.",
+        "first component", [], [], left=MARGIN, clouds=clouds,
+        legend=(Key("kept", KEPT, dot=True), Key("dropped", None, dot=True)),
+    )  # fmt: skip
+
+
+def _figures(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, value, what it means and what was expected of it."""
+    expected = report.get("expected", {})
+    shown = []
+    for key, name, form, means in FIGURES:
+        bounds = expected.get(key, {})
+        if key not in report and not bounds:
+            continue
+        sides = (f"; expected at {side} {form(bounds[end])}" for side, end in BOUNDS if end in bounds)
+        shown.append((name, form(report.get(key, bounds.get("value"))), means + "".join(sides)))
+    return shown
 
 
 def _judge(report: Mapping[str, Any]) -> dict[str, Any] | None:

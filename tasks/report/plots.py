@@ -36,8 +36,9 @@ def write_plots(summary: Mapping[str, Any], details: Mapping[str, Any], folder: 
     """Fill `folder` with the plots of a run; what `details` lack is not written.
 
     variants.csv, a row per variant. confusion.csv: actual, predicted, a row per test sample of the final variant.
-    training.csv: epoch, series and the figures of each history. accuracy_vs_size.png, accuracy_vs_latency.png,
-    confusion.png, training.png. The same arguments give the same bytes.
+    training.csv: epoch, series and the figures of each history. coreset_classes.csv: class, kept, of, share.
+    coreset_kept.csv, coreset_dropped.csv: x, y, class, a row per sample shown. accuracy_vs_size.png,
+    accuracy_vs_latency.png, confusion.png, training.png. The same arguments give the same bytes.
     """
     import matplotlib
 
@@ -55,6 +56,7 @@ def write_plots(summary: Mapping[str, Any], details: Mapping[str, Any], folder: 
         metrics = list(dict.fromkeys(key for row in rows for key in row if key not in ("epoch", "series")))
         header = ("epoch", "series", *metrics)
         _write_csv(folder / "training.csv", header, ([row.get(key, "") for key in header] for row in rows))
+    _write_coreset(details.get("coreset") or {}, folder)
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
         for column, (picture, _, _) in COSTS.items():
             if any(variant[column] for variant in variants):
@@ -72,6 +74,17 @@ def _named_predictions(details: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not found or not classes:
         return []
     return [(classes[a], classes[p]) for a, p in zip(found["actual"], found["predicted"], strict=True)]
+
+
+def _write_coreset(report: Mapping[str, Any], folder: Path) -> None:
+    if kept := report.get("per_class"):
+        of = report["per_class_of"]
+        rows = ((name, kept[name], of[name], f"{kept[name] / max(of[name], 1):.4g}") for name in kept)
+        _write_csv(folder / "coreset_classes.csv", ("class", "kept", "of", "share"), rows)
+    if dots := report.get("embedding"):
+        for name, kept in (("kept", True), ("dropped", False)):
+            own = ([dot["x"], dot["y"], dot["class"]] for dot in dots if bool(dot["kept"]) is kept)
+            _write_csv(folder / f"coreset_{name}.csv", ("x", "y", "class"), own)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -82,6 +82,31 @@ def test_bars_are_as_long_as_the_share_kept_of_each_class(report: dict[str, Any]
     assert float(front.path[1:].split()[0]) - chart.left == pytest.approx(3 * lengths[0], abs=1)  # 30 % of all
 
 
+def test_dots_lie_where_the_features_put_them_and_say_what_they_are(run: Run, report: dict[str, Any]) -> None:
+    places = [(-2.0, 0.0, True), (0.0, 1.0, False), (2.0, 0.5, True)]
+    rows = [{"x": x, "y": y, "class": HOSTILE, "kept": kept} for x, y, kept in places]
+    chart = coreset_section(report | {"embedding": rows, "embedding_variance": 0.431})["dots"]  # type: ignore[index]
+    dropped, kept = chart.clouds
+    assert [tip for _, _, tip in kept.dots] == [f"{HOSTILE}\nkept"] * 2 and dropped.dots[0][2] == f"{HOSTILE}\ndropped"
+    assert kept.dots[0][0] < dropped.dots[0][0] < kept.dots[1][0]
+    assert kept.dots[0][1] > kept.dots[1][1] > dropped.dots[0][1]  # y grows upwards
+    assert "hold 43 % of their variance" in chart.note
+    page = render_report(run[0], run[1] | {"coreset": report | {"embedding": rows}})
+    assert page.count('r="2.8"') == 3 and page.count("<script>") == 1
+
+
+def test_bounds_that_were_expected_stand_beside_the_figures(run: Run, report: dict[str, Any]) -> None:
+    report["expected"] = {
+        "two_sample_auc": {"value": 0.567, "max": 0.95},
+        "smallest_class": {"value": 5, "min": 1},
+        "class_share_change": {"value": 0.333, "max": 0.25},
+    }
+    shown = text(run, report)
+    assert "0.5: not at all; expected at most 0.950" in shown
+    assert "smallest class 5 kept samples; expected at least 1" in shown
+    assert "class shares 33.30 % largest change of a class's share of the set; expected at most 25.00 %" in shown
+
+
 def test_of_many_classes_the_least_like_the_whole_are_shown(report: dict[str, Any]) -> None:
     names = [f"class {i}" for i in range(100)]
     report |= {"per_class": dict.fromkeys(names, 30), "per_class_of": dict.fromkeys(names, 100)}

@@ -35,6 +35,15 @@ def test_the_tables_hold_the_runs_figures(run: Run, tmp_path: Path) -> None:
     assert float(training[0]["loss"]) == details["histories"]["teacher"][0]["loss"]
 
 
+def test_the_coreset_s_tables_say_what_was_kept(run: Run, tmp_path: Path) -> None:
+    dots = [{"x": 0.5, "y": -1.0, "class": "a", "kept": True}, {"x": 2.0, "y": 3.0, "class": "b", "kept": False}]
+    run[1]["coreset"] = {"per_class": {"a": 1, "b": 0}, "per_class_of": {"a": 4, "b": 0}, "embedding": dots}
+    write_plots(*run, tmp_path)
+    assert (tmp_path / "coreset_classes.csv").read_text() == "class,kept,of,share\na,1,4,0.25\nb,0,0,0\n"
+    assert (tmp_path / "coreset_kept.csv").read_text() == "x,y,class\n0.5,-1.0,a\n"
+    assert (tmp_path / "coreset_dropped.csv").read_text() == "x,y,class\n2.0,3.0,b\n"
+
+
 def test_series_may_keep_different_figures(run: Run, tmp_path: Path) -> None:
     summary, details = run
     details["histories"] = {"teacher": [{"epoch": 1, "loss": 2.0}], "student": [{"epoch": 1, "agreement": 0.5}]}
