@@ -31,7 +31,7 @@ FIGURES: Final = (  # key in report.json, name, form, what it means
     ("coverage_radius", "coverage radius", significant, "from the farthest sample to its nearest kept one"),
     ("near_duplicates", "near-duplicates", percent, "of the kept, with another that is nearly the same"),
     ("smallest_class", "smallest class", lambda count: f"{count:,.0f}", "kept samples"),
-    ("class_share_change", "class shares", percent, "largest change of a class's share of the set"),
+    ("class_share_change", "class shares", percent, "largest change of a class's share, in points"),
 )  # fmt: skip
 BOUNDS: Final = (("least", "min"), ("most", "max"))
 SETS: Final = {"chosen": "chosen", "random": "random, stratified", "full": "all samples"}
@@ -105,9 +105,15 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         bounds = expected.get(key, {})
         if key not in report and not bounds:
             continue
-        sides = (f"; expected at {side} {form(bounds[end])}" for side, end in BOUNDS if end in bounds)
+        sides = (
+            f"; expected at {side} {_bound(bounds[end], form is percent)}" for side, end in BOUNDS if end in bounds
+        )
         shown.append((name, form(report.get(key, bounds.get("value"))), means + "".join(sides)))
     return shown
+
+
+def _bound(value: float, share: bool) -> str:
+    return f"{100 * value:.4g} %" if share else f"{value:.4g}"
 
 
 def _judge(report: Mapping[str, Any]) -> dict[str, Any] | None:

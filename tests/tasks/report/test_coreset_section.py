@@ -102,9 +102,9 @@ def test_bounds_that_were_expected_stand_beside_the_figures(run: Run, report: di
         "class_share_change": {"value": 0.333, "max": 0.25},
     }
     shown = text(run, report)
-    assert "0.5: not at all; expected at most 0.950" in shown
+    assert "0.5: not at all; expected at most 0.95" in shown
     assert "smallest class 5 kept samples; expected at least 1" in shown
-    assert "class shares 33.30 % largest change of a class's share of the set; expected at most 25.00 %" in shown
+    assert "class shares 33.30 % largest change of a class's share, in points; expected at most 25 %" in shown
 
 
 def test_of_many_classes_the_least_like_the_whole_are_shown(report: dict[str, Any]) -> None:
