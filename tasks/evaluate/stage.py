@@ -159,7 +159,8 @@ def _details(
         "per_variant": {name: {key: asdict(own)[key] for key in keep} for name, own in figures.items()},
         "predictions": {"actual": targets.tolist(), "predicted": predicted[FINAL].tolist()},
         "histories": {name: read_curves(files.reads[name] / "training.csv") for name in trained},
-        "sensitivity": _read_scan(files.reads["pruned"] / "sensitivity.csv"),
+        "sensitivity": _read_rows(files.reads["pruned"] / "sensitivity.csv"),
+        "diary": _read_rows(files.reads["pruned"] / "diary.csv"),
         "distillation": json.loads((files.reads["student"] / "comparison.json").read_text(encoding="utf-8")),
         "coreset": _read_coreset(files.reads["coreset"]),
         "quantization": json.loads((files.reads["quantized"] / "quantization.json").read_text(encoding="utf-8")),
@@ -178,9 +179,13 @@ def _read_coreset(folder: Path) -> dict[str, Any]:
     return report
 
 
-def _read_scan(path: Path) -> list[dict[str, str | float]]:
+def _read_rows(path: Path) -> list[dict[str, str | float | bool]]:
+    """What pruning wrote: names as text, the rest as numbers, and whether a step was inside the budget."""
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            {key: value if key == "layer" else float(value) for key, value in row.items()}
+            {
+                key: value if key in ("layer", "step") else value == "True" if key == "inside" else float(value)
+                for key, value in row.items()
+            }
             for row in csv.DictReader(file)
         ]

@@ -14,13 +14,13 @@ from tasks.report.charts import Candidate, Chart, Curve, lines, recall_by_class,
 from tasks.report.coreset import coreset_section
 from tasks.report.distillation import distillation
 from tasks.report.matrix import Matrix, difference, matrix
+from tasks.report.pruning import diary_table, sensitivity_chart
 from tasks.report.quantization import quantization_section
 from tasks.report.variants import SERIES, chosen, consecutive
 from tasks.report.wording import byte_size, check_figure, check_name, percent, points, short, significant, times
 
 Variant = Mapping[str, Any]
 MOST_CLASSES: Final = 30  # in charts and matrices; with more, those whose recall changed most
-HIGHLIGHTED: Final = 5  # layers of the sensitivity scan that get a colour
 OPTIONAL: Final = {"eager_teacher": None, "smallest_detectable_drop": None}
 SHAPES: Final = (  # as SERIES in variants.py: circle, square, diamond, triangle up and down, plus
     "M-6 0a6 6 0 1 0 12 0a6 6 0 1 0-12 0z",
@@ -56,7 +56,8 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         coreset=coreset_section(details.get("coreset") or {}),
         distillation=distillation(summary, details.get("distillation") or {}),
         training=_training(details.get("histories") or {}, series),
-        sensitivity=_sensitivity(details.get("sensitivity") or ()),
+        sensitivity=sensitivity_chart(details.get("sensitivity") or ()),
+        diary=diary_table(details.get("diary") or ()),
         quantization=quantization_section(details.get("quantization") or {}),
         data_name=(summary.get("data") or {}).get("name"),
         data_facts=_data_facts(summary, details),
@@ -193,22 +194,6 @@ def _training(histories: Mapping[str, Sequence[Mapping[str, Any]]], series: Mapp
 
 def _whole(value: float) -> str:
     return f"{value:g}"
-
-
-def _sensitivity(scan: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Accuracy against pruning ratio, a line per layer; the most sensitive ones in colour."""
-    layers: dict[str, list[tuple[float, float]]] = {}
-    for row in scan:
-        layers.setdefault(row["layer"], []).append((row["ratio"], row["accuracy"]))
-    if not layers:
-        return None
-    ordered = sorted(layers, key=lambda layer: min(accuracy for _, accuracy in layers[layer]))
-    curves: list[Curve] = [
-        (layer, rank + 1 if rank < HIGHLIGHTED else None, sorted(layers[layer])) for rank, layer in enumerate(ordered)
-    ]
-    note = "Each layer pruned alone, nothing retrained; the most sensitive first."
-    titles = ("Sensitivity to pruning", note, "pruning ratio")
-    return lines(curves, titles, "accuracy", lambda ratio: percent(ratio, 0))
 
 
 def _data_facts(summary: Mapping[str, Any], details: Mapping[str, Any]) -> list[tuple[str, str]]:

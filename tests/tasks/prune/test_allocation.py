@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from tasks.prune.allocation import Sensitivity, allocate
+from tasks.prune.allocation import Sensitivity, allocate, measured, ranked
 
 
 def point(layer, ratio, loss):
@@ -64,3 +65,31 @@ def test_an_unreachable_target_says_the_best_found():
     message = "^prune.target is 0.4; the largest ratios scanned leave 0.500; raise it or scan higher$"
     with pytest.raises(ValueError, match=message):
         allocate(SCAN, 2.0, left, 0.4)
+
+
+SCORES = {"a": torch.tensor([1.0, 2, 3, 4]), "b": torch.tensor([0.1, 0.2, 0.3, 5]), "c": torch.tensor([9.0, 8, 7, 6])}
+
+
+def lost(ratios):
+    """12 channels that cost the same."""
+    return 1 - sum(ratios.values()) / 3
+
+
+def test_where_all_are_of_one_kind_the_lowest_of_all_go():
+    assert ranked(SCORES, dict.fromkeys(SCORES, ""), lost, 0.5) == {"a": 0.75, "b": 0.75, "c": 0.0}
+
+
+def test_of_every_kind_the_same_share_goes_the_lowest_of_its_own():
+    assert ranked(SCORES, {"a": "x", "b": "x", "c": "y"}, lost, 0.5) == {"a": 0.25, "b": 0.75, "c": 0.5}
+
+
+def test_of_the_measured_plans_the_largest_within_the_target_is_taken():
+    """Halving from 0.2 to 1: 0.6 costs too much, 0.4 does not, nor does 0.5, 0.55 does, nor 0.525."""
+    asked = []
+
+    def cost(plan):
+        asked.append(round(plan["share"], 4))
+        return plan["share"]
+
+    assert measured(lambda share: {"share": share}, 0.2, cost, 0.53)["share"] == pytest.approx(0.525)
+    assert asked == [0.2, 0.6, 0.4, 0.5, 0.55, 0.525]

@@ -9,7 +9,7 @@ from tasks.models.cnn import CNN
 from tasks.models.depthwise import DepthwiseCNN
 from tasks.models.mlp import MLP
 from tasks.models.resnet import ResNet
-from tasks.prune.channels import Group, groups, remove_
+from tasks.prune.channels import Group, groups, readers, remove_
 from tasks.prune.criteria import bn_scale, l1, l2, taylor
 from tasks.prune.structured import kept_channels, weakest
 
@@ -261,11 +261,21 @@ class Circular(nn.Module):
         return self.head(self.read(self.make(x[:, 0]).relu()).relu().mean(2))
 
 
-def test_an_operation_that_would_be_traced_for_ever_is_named():
-    with pytest.raises(
-        ValueError, match=r"^prune: the model cannot be traced \(it writes into part of a tensor, as circ"
-    ):
-        groups(Circular(), IMAGE, l1)
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda model: groups(model, IMAGE, l1),
+        lambda model: remove_(model, IMAGE, {"make": [0]}),
+        lambda model: readers(model, IMAGE, "make", [0]),
+    ],
+    ids=["groups", "remove", "readers"],
+)
+def test_an_operation_that_would_be_traced_for_ever_is_named(work):
+    message = (
+        r"^prune: the model cannot be traced \(it writes into part of a tensor, as circular padding does\); use pat"
+    )
+    with pytest.raises(ValueError, match=message):
+        work(Circular())
 
 
 def test_emptying_a_layer_is_refused():

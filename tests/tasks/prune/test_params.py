@@ -20,6 +20,10 @@ ONE_TARGET = "prune.channel.target: give exactly one of macs, parameters, bytes 
         {**CHANNEL, "scope": "global", "ignore": ["head"], "protect": {"first": True}, "compensate": True},
         {"pattern": "channel", "target": {"parameters": 0.5}, "criterion": {"method": "fpgm"}},
         {**WEIGHTS, "criterion": {"method": "lamp"}, "recalibrate": False},
+        {"pattern": "channel", "target": {"latency": 0.5}, "scope": "isomorphic"},
+        {"pattern": "channel", "target": "budget", "ladder": {"shares": [0.9, 0.1]}},
+        {"pattern": "head", "target": {"bytes": 0.5}},
+        {"pattern": "layer", "target": "budget", "blocks": ["body.2"]},
         {"pattern": "n_m"},
         {"pattern": "n_m", "n": 1, "m": 8, "criterion": {"method": "wanda"}},
     ],
@@ -38,6 +42,30 @@ def test_what_is_right_is_read_and_written_the_same(given):
         ({**CHANNEL, "target": {"macs": 1.4}}, f"{MACS} 1.4: input should be less than 1"),
         ({**CHANNEL, "target": {}}, ONE_TARGET),
         ({**CHANNEL, "target": {"macs": 0.5, "parameters": 0.5}}, ONE_TARGET),
+        ({**CHANNEL, "target": "budgets"}, "prune.channel.target is 'budgets': input should be 'budget'"),
+        ({**CHANNEL, "target": {"speed": 0.5}}, "unknown key prune.channel.target.speed"),
+        *(
+            (
+                {**pattern, "target": {"macs": share}},
+                f"prune.{pattern['pattern']}.target.macs is {share}: input should be",
+            )
+            for pattern in ({"pattern": "head"}, {"pattern": "layer"})
+            for share in (0.0, 1.0, -0.5, 1.4)
+        ),
+        *(
+            ({**WEIGHTS, "target": {"sparsity": share}}, f"prune.unstructured.target.sparsity is {share}: input should")
+            for share in (0.0, -0.5, 1.4)
+        ),
+        (
+            {**CHANNEL, "ladder": {"shares": [0.5, 0.5]}},
+            "prune.channel.ladder: shares are [0.5, 0.5]; each must be bel",
+        ),
+        ({**CHANNEL, "ladder": {"shares": [1.0]}}, "prune.channel.ladder.shares.0 is 1.0: input should be less than 1"),
+        (
+            {"pattern": "heads"},
+            "prune.pattern is 'heads'; it must be one of 'channel', 'head', 'layer', 'unstructured'",
+        ),
+        ({**CHANNEL, "pattern": "head", "criterion": {"method": "bn_scale"}}, "prune.head.criterion.method is 'bn_sca"),
         ({**CHANNEL, "scope": "local"}, "prune.channel.scope is 'local': "),
         ({**CHANNEL, "criterion": {"method": "lamp"}}, "prune.channel.criterion.method is 'lamp'; it must be one of "),
         ({**WEIGHTS, "criterion": {"method": "fpgm"}}, "prune.unstructured.criterion.method is 'fpgm'; it must be on"),

@@ -1,13 +1,16 @@
 """prune on a toy project's files."""
 
+import csv
+
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
-from toy import blobs, save_splits
+from toy import blobs, pictures, save_splits
 
 from tasks import checkpoint
 from tasks.data.splits import load_splits, moments
 from tasks.files import Files
+from tasks.measure.size import macs, parameters
 from tasks.params import Budget, Factory, Prune
 from tasks.prune import stage
 from tasks.prune.stage import prune
@@ -102,3 +105,79 @@ def test_all_that_is_not_the_default_works_together(tmp_path, reads, epochs, mon
     metrics, files = pruned(tmp_path / "once", reads, "channel")
     assert 0.4 < metrics["parameters_share"] <= 0.7
     assert pruned(tmp_path / "again", reads, "channel") == (metrics, files)
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_diary_has_a_row_per_step_and_its_seconds_lie_beside(tmp_path, reads, epochs):
+    metrics, _ = pruned(tmp_path, reads, "channel")
+    kept, beside = rows(tmp_path / "pruned/diary.csv"), rows(tmp_path / "beside/diary.csv")
+    assert [row["step"] for row in kept] == ["step 1", "step 2", "step 3"] and "seconds" not in kept[0]
+    assert [{**row, "seconds": timed["seconds"]} for row, timed in zip(kept, beside, strict=True)] == beside
+    assert all(float(row["seconds"]) > 0 for row in beside)
+    assert int(kept[2]["macs"]) == metrics["macs"] < int(kept[1]["macs"]) < int(kept[0]["macs"])
+    assert float(kept[2]["accuracy"]) == metrics["accuracy"]
+
+
+LADDER = {"pattern": "channel", "target": "budget", "ladder": {"shares": [0.7, 0.5, 0.3]}, "round_to": 1}
+
+
+@pytest.mark.parametrize(("allowed", "rungs"), [(1.0, [True] * 3), (0.0, [False])])
+def test_with_target_budget_it_goes_down_while_the_budget_lasts(
+    tmp_path, reads, epochs, monkeypatch, caplog, allowed, rungs
+):
+    monkeypatch.setitem(PATTERNS, "ladder", LADDER)
+    budget = Budget(max_accuracy_drop=allowed, max_class_recall_drop=None)
+    metrics, files = pruned(tmp_path / "once", reads, "ladder", budget=budget)
+    diary = rows(tmp_path / "once/pruned/diary.csv")
+    assert [row["inside"] == "True" for row in diary[:-1]] == rungs
+    assert [row["step"] for row in diary] == [*(f"rung {place + 1}" for place in range(len(rungs))), "final"]
+    if allowed:
+        assert 0.2 < metrics["macs_share"] <= 0.3 and int(diary[-1]["macs"]) == int(diary[-2]["macs"])
+    else:
+        assert metrics["macs_share"] == 1 and "no rung of the ladder is within it" in caplog.text
+    assert pruned(tmp_path / "again", reads, "ladder", budget=budget) == (metrics, files)
+
+
+def test_a_ladder_that_is_stopped_ends_with_the_same_bytes(tmp_path, reads, epochs, monkeypatch):
+    monkeypatch.setitem(PATTERNS, "ladder", LADDER)
+    budget = Budget(max_accuracy_drop=1.0, max_class_recall_drop=None)
+    unbroken = pruned(tmp_path / "unbroken", reads, "ladder", budget=budget)
+    epochs.update(trained=0, stop=4)
+    with pytest.raises(InterruptedError):
+        pruned(tmp_path / "stopped", reads, "ladder", tmp_path / "scratch", budget)
+    epochs.update(trained=0, stop=None)
+    assert pruned(tmp_path / "again", reads, "ladder", tmp_path / "scratch", budget) == unbroken
+    assert epochs["trained"] == 8 - 3
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoders")
+    found = save_splits(folder, pictures(60))
+    data = load_splits(found)
+    factory = Factory(factory="networks:Encoder", args={"layers": 3})
+    for name in ("teacher", "student"):
+        model = checkpoint.build(factory, data.card, moments(data.train), 0, "model")
+        checkpoint.save(model, data.card, folder / name, parent=None)
+    return {**found, "teacher": folder / "teacher", "student": folder / "student"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target"),
+    [("head", {"macs": 0.8}), ("layer", {"parameters": 0.6}), ("layer", "budget"), ("head", "budget")],
+)
+def test_an_encoder_loses_heads_or_layers_and_comes_back(tmp_path, encoders, epochs, monkeypatch, pattern, target):
+    more = {"ladder": {"shares": [0.75, 0.05]}} if target == "budget" else {}
+    monkeypatch.setitem(PATTERNS, pattern, {"pattern": pattern, "target": target, **more})
+    budget = Budget(max_accuracy_drop=1.0, max_class_recall_drop=None)
+    metrics, _ = pruned(tmp_path, encoders, pattern, budget=budget)
+    assert metrics["parameters_share" if target == {"parameters": 0.6} else "macs_share"] <= 0.8
+    card = load_splits(encoders).card
+    found = checkpoint.load(tmp_path / "pruned", card)
+    assert parameters(found) == metrics["parameters"] and macs(found, card.input_shape) == metrics["macs"]
+    if target == "budget":  # the second rung is out of reach
+        assert [row["step"] for row in rows(tmp_path / "pruned/diary.csv")] == ["rung 1", "final"]

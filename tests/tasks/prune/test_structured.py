@@ -1,5 +1,6 @@
 """From a target to a smaller model, by every criterion and scope."""
 
+from collections import defaultdict
 from copy import deepcopy
 
 import pytest
@@ -22,7 +23,7 @@ from tasks.prune.structured import kept_channels, scan, shrink_, weakest
 IMAGE = (1, 8, 8)
 X = torch.rand(5, *IMAGE, generator=torch.Generator().manual_seed(0))
 CRITERIA_OF_CHANNELS = ["random", "l1", "l2", "bn_scale", "taylor", "fpgm"]
-SCOPES = ["sensitivity", "uniform", "global"]
+SCOPES = ["sensitivity", "uniform", "global", "isomorphic"]
 NETWORKS = {
     "cnn": CNN(IMAGE, 3, (16, 24), (2, 2)),
     "resnet": ResNet(IMAGE, 3, (8, 16, 16)),
@@ -115,6 +116,30 @@ def test_by_scope_global_no_channel_that_goes_beats_one_that_stays(criterion):
     gone = [scores.sort().values[:-width] for scores, width in zip(found.values(), widths(model), strict=False)]
     assert torch.cat(gone).max() <= torch.cat(kept).min()
     assert (len(gone[0]) == 0) == (criterion == "bn_scale")
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale"])
+def test_by_scope_isomorphic_channels_compete_with_their_kind_alone(criterion):
+    """Stem, residual stream and inside of the residual block are three kinds; both insides are one."""
+    model = stirred(ResNet(IMAGE, 3, (8, 16, 16)))
+    with torch.no_grad():
+        for layer in (model.body[2].body[0][0], model.body[2].body[0][1]):
+            layer.weight.mul_(0.1)  # so that the first inside gives all that the kind gives
+    found = groups(model, IMAGE, CRITERIA[criterion])
+    dense = deepcopy(model)
+    shrunk(model, params(0.75, scope="isomorphic", round_to=1, criterion={"method": criterion}, recalibrate=False))
+    kept, gone = defaultdict(list), defaultdict(list)
+    for group in found:
+        stays = model.get_submodule(group.name).weight.shape[0]
+        ranked = group.scores.sort().values
+        gone[group.kind] += ranked[: len(ranked) - stays].tolist()
+        kept[group.kind] += ranked[len(ranked) - stays :].tolist()
+    inner = [group.kind for group in found if group.name.endswith("body.0.0") and group.name != "body.0.0"]
+    assert len(inner) == 2 and len(set(inner)) == 1 and len(kept) == 3
+    assert all(max(gone[kind]) <= min(kept[kind]) for kind in kept if gone[kind])
+    shares = [len(gone[kind]) / (len(gone[kind]) + len(kept[kind])) for kind in kept]
+    assert max(shares) - min(shares) <= 1 / 8
+    assert model.body[2].body[0][0].weight.shape[0] < dense.body[2].body[0][0].weight.shape[0]
 
 
 @pytest.mark.parametrize("scope", SCOPES)

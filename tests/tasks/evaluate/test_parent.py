@@ -1,0 +1,41 @@
+"""A pruned model that is slower than the one it was made from, as evaluate judges it."""
+
+import pytest
+from toy import blobs, card
+
+from tasks.data.splits import Splits
+from tasks.evaluate import gate
+from tasks.evaluate.figures import quality
+from tasks.evaluate.stage import _checks
+from tasks.evaluate.variants import PARENTS, Cost
+from tasks.measure.paired import paired_drop
+from tasks.measure.runtime import Timing
+from tasks.params import Budget
+
+
+def judged(pruned_ms, variant="pruned"):
+    """The checks of `variant`; every file answers alike, and the student takes 1 ms."""
+    samples = blobs(90)
+    targets = samples.targets(slice(None)).numpy()
+    data = Splits(card((4,)), samples, samples, samples, samples)
+    right = targets == targets
+    latency = {"teacher": 4.0, "student_alone": 1.0, "student": 1.0, "pruned": pruned_ms, "quantized": pruned_ms}
+    cost = {name: Cost(1000, 100, 100, Timing(latency[name], latency[name], 1.0)) for name in PARENTS}
+    figures = {name: quality(targets, targets, 3) for name in PARENTS}
+    budget = Budget(max_accuracy_drop=0.5, max_class_recall_drop=0.5)
+    return _checks(variant, budget, figures, paired_drop(right, right), cost, data)
+
+
+@pytest.mark.parametrize(("pruned_ms", "verdict"), [(0.5, "pass"), (1.0, "pass"), (1.2, "fail"), (3.9, "fail")])
+def test_a_pruned_model_slower_than_its_student_is_reported_and_never_passes(pruned_ms, verdict):
+    """Nothing else is wrong with it, and it is faster than the teacher."""
+    checks = judged(pruned_ms)
+    assert gate.overall(checks) == verdict
+    (own,) = [check for check in checks if check.name == "latency_ms_p50_vs_parent"]
+    assert (own.verdict, own.value) == (verdict, pruned_ms) and own.note.startswith("student takes 1.0000 ms")
+    assert all(check.verdict == "pass" for check in checks if check is not own)
+
+
+def test_the_quantized_file_is_held_against_the_pruned_one():
+    assert PARENTS["pruned"] == "student" and PARENTS["quantized"] == "pruned"
+    assert gate.overall(judged(3.0, "quantized")) == "pass"
