@@ -40,6 +40,21 @@ def judge(
     seed: int,
     slices: Columns | None = None,
 ) -> dict[str, Any]:
+    """judge_samples of parts of the training split."""
+    drawn_samples = [samples_of(data, one) for one in drawn]
+    return judge_samples(data, samples_of(data, chosen), drawn_samples, params, width=width, seed=seed, slices=slices)
+
+
+def judge_samples(
+    data: Splits,
+    chosen: Samples,
+    drawn: Sequence[Samples],
+    params: Judge,
+    *,
+    width: int,
+    seed: int,
+    slices: Columns | None = None,
+) -> dict[str, Any]:
     """Train both architectures on the chosen set and on each random one, and on everything where that is little.
 
     drawn: a random set per seed, as large as the chosen one, which is trained on as often, with seeds of its own.
@@ -53,7 +68,7 @@ def judge(
         sd None for a single training; runs: one row per training.
     """
     steps = steps_of(len(data.train), params.epochs)
-    sets = {"chosen": [samples_of(data, chosen)] * len(drawn), "random": [samples_of(data, one) for one in drawn]}
+    sets: dict[str, Sequence[Samples]] = {"chosen": [chosen] * len(drawn), "random": drawn}
     if len(data.train) <= MOST_FULL:
         sets["full"] = [data.train]
     runs, right = _trained(data, sets, make_exam(data, slices or {}, seed), width=width, steps=steps, seed=seed)

@@ -39,7 +39,7 @@ def coreset(params: Coreset, seed: int, files: Files) -> dict[str, float]:
     """Select, judge the selection against random ones, and say how well it stands for the training split."""
     data = load_splits(files.reads)
     if isinstance(params, Synthesis):
-        return synthesize(params, data, seed, files.writes["coreset"])
+        return synthesize(params, data, seed, files)
     classes = data.card.classes
     labels = data.train.targets(slice(None)).numpy()
     wanted = quota(labels, len(classes), fraction=params.fraction, per_class=params.per_class)

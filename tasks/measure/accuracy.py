@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.data.batches import Samples, in_order
+from tasks.data.batches import Samples, classes_of, in_order
 from tasks.device import autocast, moved
 
 
@@ -25,8 +25,8 @@ def logits(model: nn.Module, samples: Samples, precision: str = "float32") -> Te
 
 
 def accuracy(model: nn.Module, samples: Samples, precision: str = "float32") -> float:
-    """Share of right answers, in [0, 1]."""
-    targets = samples.targets(slice(None))
+    """Share of right answers, in [0, 1]; of probabilities, the likeliest class is right."""
+    targets = classes_of(samples.targets(slice(None)))
     return float((logits(model, samples, precision).argmax(1) == targets).float().mean())
 
 

@@ -3,9 +3,10 @@
 Every default of the project lives here. Imports nothing heavy, so that `downsize check` answers at once.
 """
 
-from tasks.params.coreset import Coreset, Expect, Herding, Judge, KCenter, Proxy, RandomSelection
+from tasks.params.coreset import Coreset, Expect, Herding, KCenter, RandomSelection
 from tasks.params.data import Expectation, Ingest, Range, Split, Validate
 from tasks.params.distill import Assistant, Distill
+from tasks.params.judging import Judge, Proxy
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import ChannelPruning, Criterion, Prune, Schedule, UnstructuredPruning
 from tasks.params.quantize import Calibration, Entropy, Mse, Percentile, Quantize

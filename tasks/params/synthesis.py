@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.params.judging import Judge, Proxy
 from tasks.params.section import Count, NonNegative, Positive, Section
 
 Part = Annotated[float, Field(ge=0, lt=1)]
@@ -33,6 +34,7 @@ class Synthesis(Section):
     formation: each image is a grid of formation x formation smaller ones, which are enlarged when it is read.
     labels: one-hot, or probabilities that are fitted too.
     batch_size: real samples per step; width: of the networks.
+    judge: whether the made samples teach more than as many random ones with the soft labels of the proxy.
     """
 
     per_class: Count
@@ -40,9 +42,11 @@ class Synthesis(Section):
     labels: Literal["hard", "soft"] = "soft"
     steps: Count = 1000
     batch_size: Count = 256
-    lr: Positive = 0.02
+    lr: Positive = 0.1
     width: Count = 32
     augment: Siamese = Siamese()
+    proxy: Proxy = Proxy()
+    judge: Judge | None = Judge()
 
 
 class DistributionMatching(Synthesis):

@@ -35,6 +35,7 @@ FIGURES: Final = (  # key in report.json, name, form, what it means
 )  # fmt: skip
 BOUNDS: Final = (("least", "min"), ("most", "max"))
 SETS: Final = {"chosen": "chosen", "random": "random, stratified", "full": "all samples"}
+MADE_SETS: Final = {"chosen": "made", "random": "random, soft labels"}
 
 
 def coreset_section(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -123,8 +124,9 @@ def _judge(report: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     found = [(name, one, model, own) for name, one in judged["sets"].items() for model, own in one["models"].items()]
     columns = {key: shown for key, shown in MEASURED.items() if key in found[0][-1]}
+    names = SETS | MADE_SETS if report.get("made") else SETS
     rows = [
-        (SETS[name], model.replace("_", " "), f"{one['samples']:,}", own["trainings"],
+        (names[name], model.replace("_", " "), f"{one['samples']:,}", own["trainings"],
          *(form(*own[key]) for key, (_, form) in columns.items()))
         for name, one, model, own in found
     ]  # fmt: skip

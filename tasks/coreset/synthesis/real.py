@@ -44,7 +44,11 @@ class Real:
 
     def inputs(self, positions: Indices) -> Tensor:
         """Normalised, on the device."""
-        return moved(normalised(self.samples.inputs(positions), self.mean, self.deviation), device()).contiguous()
+        return self.normalised(self.samples.inputs(positions))
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        """Of any samples of the same data."""
+        return moved(normalised(raw, self.mean, self.deviation), device()).contiguous()
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(inputs, one-hot targets) of random samples of any class."""

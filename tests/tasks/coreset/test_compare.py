@@ -47,6 +47,14 @@ def test_all_methods_share_one_pass_of_evidence(run, monkeypatch):
     assert {cell.half_width95 for cell in cells} == {None}
 
 
+def test_a_recipe_that_makes_samples_compares_the_selections_with_their_defaults(tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.coreset.judge.FEWEST_STEPS", 15)
+    reads = save_splits(tmp_path, blobs(150))
+    section = TypeAdapter(Coreset).validate_python({"method": "kernel_ridge", "per_class": 2})
+    found = compare(section, 0, Files(reads, {}), methods=("herding",), fractions=(0.5,), seeds=1)
+    assert [(cell.method, cell.samples) for cell in found] == [("herding", 45)]
+
+
 def test_the_recipe_s_knobs_hold_for_its_own_method(run, monkeypatch):
     taken = {}
     select = module.select

@@ -9,7 +9,7 @@ from tasks.coreset.evidence import Chosen, Evidence
 from tasks.coreset.geometry import coverage_radius
 from tasks.coreset.scores import HARDNESS, own_margin
 from tasks.coreset.selection import NEEDS_TRAINING, SELECTIONS, check_chosen, choose, quota
-from tasks.params import Coreset
+from tasks.params.coreset import Choosing
 
 LABELS = np.repeat([0, 1, 2], [40, 25, 10])
 QUOTA = {0: 8, 1: 5, 2: 2}
@@ -159,7 +159,7 @@ def test_every_knob_in_params_is_an_argument_with_the_same_default():
     def leaves(union):
         return [leaf for part in get_args(union) for leaf in (leaves(part) or [part])]
 
-    sections = leaves(get_args(Coreset)[0])
+    sections = leaves(Choosing)
     assert [get_args(section.model_fields["method"].annotation)[0] for section in sections] == list(SELECTIONS)
     for name, section in zip(SELECTIONS, sections, strict=True):
         knobs = section(method=name, fraction=0.5).knobs()

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from toy import blobs, pictures, save_splits
 
 from tasks import checkpoint
+from tasks.coreset.judge import judge_samples
 from tasks.coreset.stage import coreset
 from tasks.data.splits import load_splits, moments
 from tasks.distill.stage import distill
@@ -31,6 +32,7 @@ def stage(reads, tmp_path):
     runs = count()
 
     def run(**params):
+        params.setdefault("judge", None)
         out = tmp_path / f"made_{next(runs)}"
         section = TypeAdapter(Coreset).validate_python({**SMALL, **params})
         return coreset(section, 0, Files(reads, {"coreset": out})), out
@@ -54,6 +56,32 @@ def test_the_report_says_what_it_is_and_how_far_it_stands_for_all(stage):
     assert 0 < report["mmd"] < 2 and report["coverage_radius"] > 0 and "not judged" in report["note"]
     section = coreset_section(report)
     assert section["kept"].startswith("kernel_ridge made 6 samples in place of") and section["judge"] is None
+
+
+def test_a_made_set_is_judged_against_random_samples_with_soft_labels(stage):
+    numbers, folder = stage(method="kernel_ridge", judge={"seeds": 2}, proxy={"epochs": 2})
+    report = json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)
+    assert numbers["gain_over_random"] == report["judge"]["gain"] and "note" not in report
+    random = report["judge"]["sets"]["random"]
+    assert random["samples"] == 6 and report["judge"]["sets"]["chosen"]["samples"] == 6
+    section = coreset_section(report)["judge"]
+    assert [row[0] for row in section["rows"]][:3:2] == ["made", "random, soft labels"]
+    assert report["verdict"] in section["verdict"].replace("±", "+/-").replace("\u2212", "-")
+
+
+def test_random_samples_are_judged_with_the_proxy_s_labels(stage, monkeypatch):
+    seen = []
+
+    def record(data, chosen, drawn, *more, **knobs):
+        seen.extend([chosen, *drawn])
+        return judge_samples(data, chosen, drawn, *more, **knobs)
+
+    monkeypatch.setattr("tasks.coreset.synthesis.stage.judge_samples", record)
+    stage(method="kernel_ridge", judge={"seeds": 1}, proxy={"epochs": 2})
+    made, random = (samples.targets(slice(None)) for samples in seen)
+    assert made.shape == random.shape == (6, 3) and not torch.equal(made, random)
+    torch.testing.assert_close(random.sum(1), torch.ones(6))
+    assert (random.amax(1) < 1).all()
 
 
 def test_the_stage_run_twice_writes_the_same_bytes(stage):
