@@ -61,7 +61,8 @@ def collect(
 
 def raw_features(data: Splits) -> Features:
     """(n, d): the training inputs, standardised and flattened."""
-    mean, deviation = moments(data.train)
+    # an input that is not finite must not spread over its whole column: the check names the samples that have one
+    mean, deviation = (torch.nan_to_num(moment, 0.0, 0.0, 0.0) for moment in moments(data.train))
     scale = torch.where(deviation > 0, 1 / deviation.clamp_min(1e-12), 0.0)
     features = np.empty((len(data.train), int(np.prod(data.train.shape))), np.float32)
     start = 0

@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import shutil
 from collections import Counter
 from itertools import count
 
@@ -151,6 +152,40 @@ def test_near_duplicates_may_be_removed_first(stage):
 def test_a_class_that_ends_empty_is_named(stage):
     with pytest.raises(ValueError, match="coreset: herding left class 'c' without a sample; take more, or stratified"):
         stage(method="herding", per_class=1, scope="all", features="raw")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            {"fraction": 0.01},
+            r"coreset\.fraction is 0\.01; it leaves class \d of \d+ samples empty; at least 0\.12 keeps one",
+        ),
+        ({"per_class": 50}, r"coreset\.per_class is 50; class 0 has only \d+ samples"),
+        (
+            {"fraction": 0.5, "features": "raw"},
+            r"coreset\.features: 1 of 60 samples .* not finite, .* training sample 3",
+        ),
+        ({"fraction": 0.5}, r"coreset\.proxy: the loss is nan in epoch 1; set features: raw"),
+    ],
+    ids=["fraction", "per_class", "NaN", "NaN at the proxy"],
+)
+def test_what_cannot_be_done_is_one_line(stage, reads, params, message):
+    x = np.load(reads["data"] / "x.npy")
+    x[ORDER[3], 1] = np.nan
+    np.save(reads["data"] / "x.npy", x)
+    with pytest.raises(ValueError, match=message) as error:
+        stage(method="herding", **params)
+    assert "\n" not in str(error.value)
+
+
+def test_a_single_class_is_one_line(stage, reads):
+    table = pd.DataFrame({"id": range(75)})
+    card = Card(name="t", kind="tabular", samples=0, input_shape=(), classes=("a",))
+    shutil.rmtree(reads["data"])
+    save_dataset(reads["data"], FEATURES.astype(np.float32), np.zeros(75, int), table, card)
+    with pytest.raises(ValueError, match="coreset: the data has 1 class; there is nothing to learn from less than two"):
+        stage(method="herding", fraction=0.5)
 
 
 def test_the_proxy_s_history_is_that_of_its_epochs(reads):
