@@ -21,7 +21,7 @@ from tasks.data.augment import generator_of
 from tasks.data.batches import Samples, shuffled
 from tasks.data.splits import Splits
 from tasks.models.normalised import Normalised
-from tasks.params import Judge, Train
+from tasks.params import Factory, Judge, Train
 from tasks.training.optimizer import learning_rate, make_optimizer
 
 BATCH: Final = 64
@@ -55,7 +55,9 @@ def judge_samples(
     seed: int,
     slices: Columns | None = None,
 ) -> dict[str, Any]:
-    """Train both architectures on the chosen set and on each random one, and on everything where that is little.
+    """Train every network on the chosen set and on each random one, and on everything where that is little.
+
+    The networks are both small ones of the kind of data, and params.student where it is given.
 
     drawn: a random set per seed, as large as the chosen one, which is trained on as often, with seeds of its own.
     width: of the networks. slices: columns of the validation split.
@@ -64,14 +66,18 @@ def judge_samples(
         verdict, beats; gain: accuracy(chosen) - accuracy(random), mean over trainings; half_width95: of its interval,
         see verdict.gain, None for a single training. What is judged is this very set, not the method: a random set
         that happens to be a good one beats random ones too.
-        sets: {set: {samples, models: {architecture: {trainings, and [mean, sd] of each of exam.examined's figures}}}},
+        sets: {set: {samples, models: {network: {trainings, and [mean, sd] of each of exam.examined's figures}}}},
         sd None for a single training; runs: one row per training.
     """
     steps = steps_of(len(data.train), params.epochs)
     sets: dict[str, Sequence[Samples]] = {"chosen": [chosen] * len(drawn), "random": drawn}
     if len(data.train) <= MOST_FULL:
         sets["full"] = [data.train]
-    runs, right = _trained(data, sets, make_exam(data, slices or {}, seed), width=width, steps=steps, seed=seed)
+    networks: dict[str, str | Factory] = {name: name for name in ARCHITECTURES[data.card.kind]}
+    if params.student:
+        networks["student"] = params.student
+    exam = make_exam(data, slices or {}, seed)
+    runs, right = _trained(data, sets, networks, exam, width=width, steps=steps, seed=seed)
     found, half_width = gain(right["chosen"], right["random"])
     return {
         "verdict": verdict(found, half_width),
@@ -84,7 +90,7 @@ def judge_samples(
                 "samples": len(members[0]),
                 "models": {
                     model: _summary([run for run in runs if (run["set"], run["model"]) == (name, model)])
-                    for model in ARCHITECTURES[data.card.kind]
+                    for model in networks
                 },
             }
             for name, members in sets.items()
@@ -104,39 +110,49 @@ def samples_of(data: Splits, chosen: Chosen) -> Samples:
     return Samples(data.train.x, data.train.y, data.train.indices[chosen.indices], weights)
 
 
-def student(data: Splits, samples: Samples, architecture: str, *, width: int, steps: int, seed: int) -> Normalised:
+def student(
+    data: Splits, samples: Samples, architecture: str | Factory, *, width: int, steps: int, seed: int
+) -> Normalised:
     """A fresh network, trained on `samples` for `steps`; weights count as in every other training.
 
     Raises:
         ValueError: the loss is no longer finite.
     """
-    model = network(data, architecture, width, seed, "coreset.judge").train()
+    field = "coreset.judge" if isinstance(architecture, str) else "coreset.judge.student"
+    model = network(data, architecture, width, seed, field).train()
     train = Train(batch_size=BATCH)
     optimizer = make_optimizer(model.parameters(), train)
     for step, positions in zip(range(steps), _batches(samples, seed), strict=False):
         loss = step_(model, optimizer, samples, positions, learning_rate(step, steps, train))
         if not bool(loss.isfinite()):
-            raise ValueError(f"coreset.judge: the loss is {float(loss)} in step {step + 1}; set judge: null")
+            raise ValueError(f"{field}: the loss is {float(loss)} in step {step + 1}; set judge: null")
     return model.eval()
 
 
 def _trained(
-    data: Splits, sets: Mapping[str, Sequence[Samples]], exam: Exam, *, width: int, steps: int, seed: int
+    data: Splits,
+    sets: Mapping[str, Sequence[Samples]],
+    networks: Mapping[str, str | Factory],
+    exam: Exam,
+    *,
+    width: int,
+    steps: int,
+    seed: int,
 ) -> tuple[list[dict[str, Any]], dict[str, Right]]:
-    """A row per training, and (trainings, n) of each set: the share of architectures that were right."""
-    architectures, runs = ARCHITECTURES[data.card.kind], []
+    """A row per training, and (trainings, n) of each set: the share of networks that were right."""
+    runs: list[dict[str, Any]] = []
     right = {name: np.zeros((len(members), len(data.validation))) for name, members in sets.items()}
     todo = [
         (name, place, architecture)
         for name, members in sets.items()
         for place in range(len(members))
-        for architecture in architectures
+        for architecture in networks
     ]
     for name, place, architecture in tqdm(todo, "coreset: judging", leave=False, disable=not sys.stderr.isatty()):
         own_seed = seed + place + (len(sets["random"]) if name == "chosen" else 0)
-        model = student(data, sets[name][place], architecture, width=width, steps=steps, seed=own_seed)
+        model = student(data, sets[name][place], networks[architecture], width=width, steps=steps, seed=own_seed)
         figures, answered = examined(model, sets[name][place], exam)
-        right[name][place] += answered / len(architectures)
+        right[name][place] += answered / len(networks)
         runs.append({"set": name, "model": architecture, "seed": own_seed, **figures})
     return runs, right
 

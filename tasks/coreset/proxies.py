@@ -41,10 +41,14 @@ ARCHITECTURES: Final[Mapping[str, Mapping[str, Callable[[int], Factory]]]] = {
 }
 
 
-def network(data: Splits, architecture: str, width: int, seed: int, field: str) -> Normalised:
-    """A fresh one on the device, inputs normalised as the training split asks; field: for messages."""
-    recipe = ARCHITECTURES[data.card.kind][architecture](width)
-    model = checkpoint.build(recipe, data.card, moments(data.train), seed, field)
+def network(data: Splits, architecture: str | Factory, width: int, seed: int, field: str) -> Normalised:
+    """A fresh one on the device, inputs normalised as the training split asks; field: for messages.
+
+    architecture: a name in ARCHITECTURES, built of this width, or any network.
+    """
+    if isinstance(architecture, str):
+        architecture = ARCHITECTURES[data.card.kind][architecture](width)
+    model = checkpoint.build(architecture, data.card, moments(data.train), seed, field)
     # torch's stubs do not know that a module can change its layout
     return model.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 

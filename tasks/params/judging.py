@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from tasks.params.section import Count, Section
+from tasks.params.section import Count, Factory, Section
 
 
 class Proxy(Section):
@@ -29,7 +29,9 @@ class Judge(Section):
 
     epochs: passes over the whole training split, as steps that every training takes alike (100 to 1000 of them).
     seeds: random sets, each with its own initial weights.
+    student: a further network, such as distill.model, trained in the same way; the verdict is of all alike.
     """
 
     epochs: Count = 5
     seeds: Count = 3
+    student: Factory | None = None

@@ -8,7 +8,7 @@ from tasks.coreset.judge import judge, samples_of, steps_of
 from tasks.coreset.proxies import ARCHITECTURES
 from tasks.data.batches import Samples
 from tasks.data.splits import Splits
-from tasks.params import Herding, Judge
+from tasks.params import Factory, Herding, Judge
 
 
 def splits(samples, train):
@@ -50,6 +50,19 @@ def test_each_set_is_trained_on_with_seeds_of_its_own(half_wrong):
     seeds = {name: {r["seed"] for r in found["runs"] if r["set"] == name} for name in ("chosen", "random")}
     assert len(seeds["chosen"]) == len(seeds["random"]) == 2 and not seeds["chosen"] & seeds["random"]
     assert found["half_width95"] > 0 and not found["beats"]  # the same set: whatever differs is chance
+
+
+def test_the_real_student_may_be_asked_too(half_wrong):
+    student = Factory(factory="tasks.models.mlp:MLP", args={"hidden": [5]})
+    drawn = [chosen(np.random.default_rng(seed).permutation(120)[:30], 120) for seed in range(2)]
+    found = judge(half_wrong, chosen(range(30), 120), drawn, Judge(seeds=2, student=student), width=8, seed=0)
+    for one in found["sets"].values():
+        assert list(one["models"]) == ["mlp", "wide_mlp", "student"]
+    own = [np.mean([r["accuracy"] for r in found["runs"] if r["set"] == name]) for name in ("chosen", "random")]
+    assert found["gain"] == pytest.approx(own[0] - own[1])  # all three networks count alike
+    with pytest.raises(ValueError, match=r"coreset\.judge\.student: .*Nothing"):
+        wrong = Judge(student=Factory(factory="tasks.models.mlp:Nothing"))
+        judge(half_wrong, chosen(range(30), 120), drawn, wrong, width=8, seed=0)
 
 
 def test_one_seed_proves_nothing(half_wrong):
