@@ -80,7 +80,11 @@ ONE_BUDGET = "coreset.k_center: give exactly one of fraction and per_class"
         ("quantize: {calibration: {method: max}}", None, "quantize.calibration.method is 'max'; it must be one of "),
         ("quantize: {scheme: int4}", None, "quantize.scheme is 'int4': input should be 'int8'"),
         ("channel, target: {sparsity: 0.5}", "channel, target: {macs: 0.5}", "unknown key prune.channel.target.spars"),
-        ("pattern: rows", "pattern: channel", "prune.pattern is 'rows'; it must be one of 'channel', 'head', 'layer', 'unstructured'"),
+        (
+            "pattern: rows",
+            "pattern: channel",
+            "prune.pattern is 'rows'; it must be one of 'channel', 'head', 'layer', 'unstructured'",
+        ),
         ("tasks.models.cnn.CNN", "tasks.models.cnn:CNN", "teacher.model.factory is 'tasks.models.cnn.CNN': "),
         ("", "prune: {pattern: channel, target: {macs: 0.5}}", "prune is missing"),
     ],
