@@ -52,10 +52,15 @@ def _given(params: Path) -> set[str]:
 def _factories(recipe: Params) -> dict[str, Factory]:
     return {
         "ingest.source": recipe.ingest.source,
+        **({"coreset.judge.student": judging} if (judging := _judging(recipe)) else {}),
         "teacher.model": recipe.teacher.model,
         **({"distill.assistant.model": assistant.model} if (assistant := recipe.distill.assistant) else {}),
         **({"distill.model": recipe.distill.model} if isinstance(recipe.distill.model, Factory) else {}),
     }
+
+
+def _judging(recipe: Params) -> Factory | None:
+    return recipe.coreset.judge.student if recipe.coreset.judge else None
 
 
 def _check_files(root: Path, recipe: Params) -> None:
@@ -83,6 +88,8 @@ def _check_models(folder: Path, recipe: Params) -> str:
     if not path.is_dir() or (card := load_dataset(path).card).source != source:
         return "models: checked as soon as ingest has run"
     moments = torch.zeros(()), torch.ones(())
+    if judging := _judging(recipe):
+        build(judging, card, moments, recipe.seed, "coreset.judge.student")
     teacher = build(recipe.teacher.model, card, moments, recipe.seed, "teacher.model")
     if recipe.teacher.checkpoint:
         fit_weights_(teacher.model, read_weights(folder / recipe.teacher.checkpoint), "teacher.checkpoint")

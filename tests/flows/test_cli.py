@@ -46,6 +46,11 @@ def good_rows(count=60):
             "tasks.models.cnn:CNNN",
             "teacher.model: tasks.models.cnn has no 'CNNN'; did you mean 'CNN'?",
         ),
+        (
+            "seeds: 1",
+            "seeds: 1, student: {factory: nowhere:Net}",
+            "coreset.judge.student: no module 'nowhere' here",
+        ),
         (SOURCE, '{factory: "tasks.data.sources:csv", args: {path: data/none.csv, target: y}}', "data/none.csv"),
         ("budget:", "budgets:", "budgets"),
         (
