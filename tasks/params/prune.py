@@ -43,10 +43,16 @@ class Wanda(Section):
     method: Literal["wanda"]
 
 
-Criterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm | Lamp | Wanda, Field(discriminator="method")]
+class SparseGpt(Section):
+    method: Literal["sparsegpt"]
+
+
+Criterion = Annotated[
+    Random | L1 | L2 | BnScale | Taylor | Fpgm | Lamp | Wanda | SparseGpt, Field(discriminator="method")
+]
 ChannelCriterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm, Field(discriminator="method")]
 HeadCriterion = Annotated[Random | L1 | L2 | Taylor | Fpgm, Field(discriminator="method")]
-WeightCriterion = Annotated[Random | L1 | L2 | Taylor | Lamp | Wanda, Field(discriminator="method")]
+WeightCriterion = Annotated[Random | L1 | L2 | Taylor | Lamp | Wanda | SparseGpt, Field(discriminator="method")]
 Scope = Literal["sensitivity", "uniform", "global", "isomorphic"]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 

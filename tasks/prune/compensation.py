@@ -7,10 +7,10 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tasks.data.batches import Samples, in_order
 from tasks.prune.channels import readers, remove_
+from tasks.prune.evidence import patches
 
 ROWS: Final = 8192  # positions looked at per layer, about
 BATCH: Final = 32  # of which all positions lie in memory
@@ -82,7 +82,7 @@ def _seen(model: nn.Module, layer: nn.Module, samples: Samples) -> Tensor:
     share = torch.Generator().manual_seed(0)
 
     def watch(own: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows = _patches(own, inputs[0])
+        rows = patches(own, inputs[0])
         parts.append(rows[torch.randperm(len(rows), generator=share)[: ROWS * BATCH // len(samples)]])
 
     handle = layer.register_forward_pre_hook(watch)
@@ -91,29 +91,3 @@ def _seen(model: nn.Module, layer: nn.Module, samples: Samples) -> Tensor:
     handle.remove()
     rows = torch.cat(parts)
     return torch.cat([rows, rows.new_ones(len(rows), 1)], 1) if layer.bias is not None else rows
-
-
-def _patches(layer: nn.Module, inputs: Tensor) -> Tensor:
-    if isinstance(layer, nn.Linear):
-        return inputs.flatten(0, -2)
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
-    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
-        padded = F.pad(
-            inputs,
-            layer._reversed_padding_repeated_twice,
-            mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode,
-        )
-        padding: tuple[int, ...] = (0,) * len(layer.kernel_size)
-    else:
-        padded, padding = inputs, layer.padding
-    if isinstance(layer, nn.Conv2d):
-        columns = F.unfold(padded, layer.kernel_size, layer.dilation, padding, layer.stride)
-    else:
-        columns = F.unfold(
-            padded[:, :, None],
-            (1, *layer.kernel_size),
-            (1, *layer.dilation),
-            (0, *padding),
-            (1, *layer.stride),
-        )
-    return columns.transpose(1, 2).flatten(0, 1)

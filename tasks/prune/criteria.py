@@ -16,7 +16,8 @@ class Units:
 
     weights: (units, weights of each); of a BatchNorm, its factor: (units, 1).
     change: (samples, units), the first-order change of the mean loss, by sample, when a unit becomes zero.
-    inputs: (units,), L2 norm over samples of the input that a single weight multiplies.
+    inputs: (units,), L2 norm over samples of the input that a single weight multiplies; for sparsegpt, of the part of
+        it that later inputs cannot stand in for.
     generator: on the CPU.
     """
 
@@ -97,6 +98,19 @@ def wanda(units: Units) -> Tensor:
     return units.weights.abs().sum(1) * units.inputs
 
 
+def sparsegpt(units: Units) -> Tensor:
+    """(units,): root of the layer's squared error without each weight, once the weights after it make up for it.
+
+    Frantar, Alistarh 2023, arXiv:2301.00774, eq. 4.
+
+    Raises:
+        ValueError: the inputs are not known.
+    """
+    if units.inputs is None:
+        raise ValueError("sparsegpt: needs the norms of the layer's inputs on training samples")
+    return units.weights.abs().sum(1) * units.inputs
+
+
 CRITERIA: Final[Mapping[str, Criterion]] = {
     "random": random,
     "l1": l1,
@@ -106,6 +120,7 @@ CRITERIA: Final[Mapping[str, Criterion]] = {
     "fpgm": fpgm,
     "lamp": lamp,
     "wanda": wanda,
+    "sparsegpt": sparsegpt,
 }
 
 # which of a group's layers count: those that make a channel, that scale it, that read it; elsewhere makes and reads

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tasks.data.batches import Samples, in_order
 from tasks.data.dataset import Card
@@ -17,6 +18,7 @@ from tasks.training.objective import target_loss
 
 Layers = Iterable[nn.Module]
 BATCH = 128
+PATCHED_BATCH = 32  # of which all positions lie in memory
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,68 @@ def weight_changes(model: nn.Module, samples: Samples, layers: Layers) -> dict[n
     return found
 
 
-@torch.no_grad()
 def input_norms(model: nn.Module, samples: Samples, layers: Layers) -> dict[nn.Module, Tensor]:
-    """(in_features,) for each linear layer that runs: L2 norm of every input over all samples."""
-    squares: dict[nn.Module, Tensor] = {}
+    """(outputs, inputs) for each linear layer or convolution that runs: L2 norm of what each weight multiplies.
+
+    Over all samples and positions; a convolution's inputs are those of `patches`.
+    """
+    squares = _summed(model, samples, layers, lambda rows: rows.square().sum(0))
+    return {layer: _by_weight(layer, square.sqrt()) for layer, square in squares.items()}
+
+
+def input_grams(model: nn.Module, samples: Samples, layers: Layers) -> dict[nn.Module, Tensor]:
+    """(inputs, inputs), float64, for each layer that runs: products of its inputs, summed like `input_norms`."""
+    return _summed(model, samples, layers, lambda rows: rows.double().T @ rows.double())
+
+
+def patches(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """(rows, inputs): what a linear layer or convolution multiplies its weights with, a row per sample and position."""
+    if isinstance(layer, nn.Linear):
+        return inputs.flatten(0, -2)
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        padded = F.pad(
+            inputs,
+            layer._reversed_padding_repeated_twice,
+            mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode,
+        )
+        padding: tuple[int, ...] = (0,) * len(layer.kernel_size)
+    else:
+        padded, padding = inputs, layer.padding
+    if isinstance(layer, nn.Conv2d):
+        columns = F.unfold(padded, layer.kernel_size, layer.dilation, padding, layer.stride)
+    else:
+        columns = F.unfold(
+            padded[:, :, None],
+            (1, *layer.kernel_size),
+            (1, *layer.dilation),
+            (0, *padding),
+            (1, *layer.stride),
+        )
+    return columns.transpose(1, 2).flatten(0, 1)
+
+
+@torch.no_grad()
+def _summed(
+    model: nn.Module, samples: Samples, layers: Layers, of_rows: Callable[[Tensor], Tensor]
+) -> dict[nn.Module, Tensor]:
+    sums: dict[nn.Module, Tensor] = {}
 
     def watch(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        square = inputs[0].detach().flatten(0, -2).square().sum(0)
-        squares[layer] = squares.get(layer, torch.zeros_like(square)) + square
+        own = of_rows(patches(layer, inputs[0].detach()))
+        sums[layer] = sums.get(layer, torch.zeros_like(own)) + own
 
     with _hooked(layers, watch):
-        for inputs, _ in in_order(samples, BATCH):
+        for inputs, _ in in_order(samples, PATCHED_BATCH):
             model(inputs)
-    return {layer: square.sqrt() for layer, square in squares.items()}
+    return sums
+
+
+def _by_weight(layer: nn.Module, norms: Tensor) -> Tensor:
+    """In groups, each output has inputs of its own."""
+    weight, groups = layer.weight, getattr(layer, "groups", 1)
+    assert isinstance(weight, Tensor)
+    return norms.view(groups, 1, -1).expand(-1, len(weight) // groups, -1).reshape(len(weight), -1)
 
 
 def _losses(model: nn.Module, samples: Samples) -> Iterator[Tensor]:

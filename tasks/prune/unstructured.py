@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from math import ceil
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +14,15 @@ from tasks.params import UnstructuredPruning
 from tasks.params.prune import NmPruning
 from tasks.prune.allocation import Sensitivity
 from tasks.prune.calibration import recalibrate_
-from tasks.prune.criteria import BY_ROW, CRITERIA, Criterion, Units, taylor, wanda
-from tasks.prune.evidence import Evidence, input_norms, weight_changes
+from tasks.prune.criteria import BY_ROW, CRITERIA, Criterion, Units, sparsegpt, taylor, wanda
+from tasks.prune.evidence import Evidence, input_grams, input_norms, weight_changes
 from tasks.prune.selection import ignored
+from tasks.prune.sparsegpt import Choose, solve_
 
 Masks = dict[str, Tensor]
 WeightPruning = UnstructuredPruning | NmPruning
+SOLVED_COLUMNS: Final = 128  # ranked together at most, as in SparseGPT's paper
+SOLVED_BLOCKS: Final = 8  # at least: ranked all at once, inputs go together with those that could stand in for them
 
 
 def scan(model: nn.Module, params: WeightPruning, evidence: Evidence) -> list[Sensitivity]:
@@ -31,7 +36,7 @@ def scan(model: nn.Module, params: WeightPruning, evidence: Evidence) -> list[Se
     for name, scores in _scores(model, params, evidence).items():
         for ratio in ratios:
             candidate = deepcopy(model)
-            apply_(candidate, _masks({name: scores}, params, ratio))
+            _zero_(candidate, params, evidence, ratio, {name: scores})
             if params.recalibrate and evidence.samples is not None:
                 recalibrate_(candidate, evidence.samples)
             points.append(Sensitivity(name.removesuffix(".weight"), ratio, *evidence.score(candidate)))
@@ -42,8 +47,7 @@ def shrink_(model: nn.Module, params: WeightPruning, evidence: Evidence, shares:
     """Zero weights up to each of `shares` of the target in turn, pausing after each with the masks to respect."""
     whole = 1 - params.n / params.m if isinstance(params, NmPruning) else params.target.sparsity
     for share in shares:
-        keep = _masks(_scores(model, params, evidence), params, share * whole)
-        apply_(model, keep)
+        keep = _zero_(model, params, evidence, share * whole, _scores(model, params, evidence))
         if params.recalibrate and evidence.samples is not None:
             recalibrate_(model, evidence.samples)
         yield keep
@@ -83,7 +87,6 @@ def weight_scores(
     if criterion is taylor and evidence.samples is not None:
         changes = weight_changes(model, evidence.samples, layers.values())
     if criterion is wanda and evidence.samples is not None:
-        _check_linear(layers)
         norms = input_norms(model, evidence.samples, layers.values())
     model.train(training)
     found = {}
@@ -96,7 +99,7 @@ def weight_scores(
             Units(
                 weight.reshape(-1, 1),
                 change=changes[layer].reshape(1, -1) if changes else None,
-                inputs=norms[layer].expand_as(weight).reshape(-1) if norms else None,
+                inputs=norms[layer].reshape(-1) if norms else None,
                 generator=generator,
             )
         )
@@ -142,7 +145,66 @@ def apply_(model: nn.Module, keep: Mapping[str, Tensor]) -> None:
 
 
 def _scores(model: nn.Module, params: WeightPruning, evidence: Evidence) -> dict[str, Tensor]:
-    return weight_scores(model, CRITERIA[params.criterion.method], evidence, ignored(model, params.ignore))
+    """Of every layer to prune; SparseGPT's are only known as it goes, and its weights stand in for them."""
+    leave, criterion = ignored(model, params.ignore), CRITERIA[params.criterion.method]
+    return weights(model, leave) if criterion is sparsegpt else weight_scores(model, criterion, evidence, leave)
+
+
+def _zero_(
+    model: nn.Module, params: WeightPruning, evidence: Evidence, ratio: float, scores: Mapping[str, Tensor]
+) -> Masks:
+    if CRITERIA[params.criterion.method] is sparsegpt:
+        return {name: _solve_(model, name, params, evidence, ratio) for name in scores}
+    keep = _masks(scores, params, ratio)
+    apply_(model, keep)
+    return keep
+
+
+@torch.no_grad()
+def _solve_(model: nn.Module, name: str, params: WeightPruning, evidence: Evidence, ratio: float) -> Tensor:
+    """By SparseGPT, with the inputs that the layers pruned so far leave it."""
+    short = name.removesuffix(".weight")
+    layer = model.get_submodule(short)
+    if evidence.samples is None:
+        raise ValueError("prune.criterion sparsegpt: needs training samples")
+    if getattr(layer, "groups", 1) > 1:
+        raise ValueError(
+            f"prune.criterion sparsegpt: '{short}' is a {type(layer).__name__} in groups; "
+            "put it in prune.ignore, or use wanda"
+        )
+    training = model.training
+    grams = input_grams(model.eval(), evidence.samples, [layer])
+    model.train(training)
+    if layer not in grams:
+        raise ValueError(f"prune.criterion: no input reaches '{short}'; put it in prune.ignore, or use l1")
+    weight, gram = weights(model)[name], grams[layer]
+    # the inputs that follow each other are the channels, position by position of a kernel
+    order = torch.arange(len(gram)).view(weight.shape[1:]).movedim(0, -1).flatten()
+    flat = weight.flatten(1)[:, order]
+    widths, choose = _choice(params, ratio, weight.shape[1], len(gram))
+    solved = solve_(flat, gram[order][:, order], widths, choose)
+    back = order.argsort()
+    weight.copy_(flat[:, back].view_as(weight))
+    return solved[:, back].view_as(weight)
+
+
+def _choice(params: WeightPruning, ratio: float, inputs: int, columns: int) -> tuple[list[int], Choose]:
+    """The blocks of columns in which SparseGPT chooses, and its choice in one."""
+    if isinstance(params, NmPruning):
+        m, drop = params.m, round(ratio * params.m)
+        rest = [inputs % m] if inputs % m else []
+        return ([m] * (inputs // m) + rest) * (columns // inputs), lambda scores, _: n_m_mask(scores, drop, m)
+    most = min(SOLVED_COLUMNS, ceil(columns / SOLVED_BLOCKS))
+    whole, left = divmod(columns, most)
+
+    def choose(scores: Tensor, start: int) -> Tensor:
+        rows, width = scores.shape
+        drop = round(ratio * rows * (start + width)) - round(ratio * rows * start)  # in all exactly the ratio
+        keep = torch.ones(scores.numel(), dtype=torch.bool)
+        keep[scores.flatten().argsort(stable=True)[:drop]] = False
+        return keep.view_as(scores)
+
+    return [most] * whole + ([left] if left else []), choose
 
 
 def _masks(scores: Mapping[str, Tensor], params: WeightPruning, ratio: float) -> Masks:
@@ -168,12 +230,3 @@ def _layers(model: nn.Module, leave: set[nn.Module] | None) -> dict[str, nn.Conv
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) and module not in (leave or set())
     }
-
-
-def _check_linear(layers: Mapping[str, nn.Module]) -> None:
-    for name, layer in layers.items():
-        if not isinstance(layer, nn.Linear):
-            raise ValueError(
-                f"prune.criterion wanda: '{name}' is a {type(layer).__name__}; wanda ranks weights of linear layers: "
-                "put it in prune.ignore, or use l1"
-            )

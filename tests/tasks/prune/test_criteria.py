@@ -17,7 +17,7 @@ from tasks.measure.accuracy import loss_and_accuracy
 from tasks.models.resnet import ResNet
 from tasks.params import Train
 from tasks.prune.channels import groups, remove_
-from tasks.prune.criteria import CRITERIA, Units, fpgm, l1, l2, lamp, random, taylor, wanda
+from tasks.prune.criteria import CRITERIA, Units, fpgm, l1, l2, lamp, random, sparsegpt, taylor, wanda
 from tasks.prune.evidence import input_changes, input_norms, weight_changes
 from tasks.training.loop import fit_
 
@@ -98,7 +98,12 @@ def test_random_repeats_with_its_seed_only():
 
 
 @pytest.mark.parametrize(
-    ("criterion", "needs"), [(taylor, "change of the loss"), (wanda, "norms of the layer's inputs")]
+    ("criterion", "needs"),
+    [
+        (taylor, "change of the loss"),
+        (wanda, "norms of the layer's inputs"),
+        (sparsegpt, "norms of the layer's inputs"),
+    ],
 )
 def test_what_is_not_known_is_named(criterion, needs):
     with pytest.raises(ValueError, match=f"^{criterion.__name__}: needs the {needs}"):
@@ -109,7 +114,7 @@ def test_input_norms_by_hand():
     layer = nn.Linear(4, 3)
     samples = blobs(300)  # three batches
     expected = torch.from_numpy(samples.x).square().sum(0).sqrt()
-    torch.testing.assert_close(input_norms(layer, samples, [layer])[layer], expected)
+    torch.testing.assert_close(input_norms(layer, samples, [layer])[layer], expected.expand(3, 4))
 
 
 def perceptron():

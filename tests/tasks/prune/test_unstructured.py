@@ -158,14 +158,24 @@ def test_ignored_layers_keep_their_weights():
     assert zeros == {"body.0.0.weight": 0, "body.1.0.weight": 270, "head.weight": 0}
 
 
-def test_wanda_names_a_layer_that_is_not_linear():
-    message = (
-        r"^prune.criterion wanda: 'body.0.0' is a Conv2d; wanda ranks weights of linear layers: put it in prune.ig"
-    )
-    with pytest.raises(ValueError, match=message):
-        weight_scores(network(), wanda, EVIDENCE)
+def test_wanda_sees_a_convolution_as_the_linear_layer_of_its_patches():
     model = network().eval()
-    assert list(weight_scores(model, wanda, EVIDENCE, {model.body[0][0], model.body[1][0]})) == ["head.weight"]
+    scores = weight_scores(model, wanda, EVIDENCE)["body.1.0.weight"]
+    with torch.no_grad():
+        inputs = model.body[0](torch.from_numpy(EVIDENCE.samples.x[EVIDENCE.samples.indices]))
+    norms = torch.nn.functional.unfold(inputs, 3, padding=1, stride=2).square().sum((0, 2)).sqrt()
+    weight = model.body[1][0].weight.detach()
+    torch.testing.assert_close(scores.flatten(1), weight.flatten(1).abs() * norms)
+
+
+def test_wanda_gives_each_group_of_a_convolution_its_own_inputs():
+    torch.manual_seed(0)
+    depthwise, linear = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 4, 1, groups=2)
+    scores = weight_scores(nn.Sequential(depthwise, linear), wanda, EVIDENCE)["1.weight"]
+    with torch.no_grad():
+        norms = depthwise(torch.from_numpy(EVIDENCE.samples.x[EVIDENCE.samples.indices])).square().sum((0, 2, 3)).sqrt()
+    expected = linear.weight.detach().abs().flatten() * norms.repeat_interleave(2)
+    torch.testing.assert_close(scores.flatten(), expected)
 
 
 def test_a_layer_that_is_never_called_is_named():
