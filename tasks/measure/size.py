@@ -11,16 +11,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
     """Multiply-accumulates of convolutions and matrix products for one sample."""
-    # PyTorch itself counts attention on a GPU only
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=attention)
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={  # what PyTorch itself does not count on a CPU
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+            torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+        },
+    )
     training, short_cut = model.training, torch.backends.mha.get_fastpath_enabled()
     # the short cut of transformer layers hides their products
     torch.backends.mha.set_fastpath_enabled(False)
-    with counter, torch.no_grad():
-        model.eval()(torch.zeros(1, *input_shape))
-    torch.backends.mha.set_fastpath_enabled(short_cut)
-    model.train(training)
+    try:
+        with counter, torch.no_grad():
+            model.eval()(torch.zeros(1, *input_shape))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(short_cut)
+        model.train(training)
     return int(counter.get_total_flops()) // 2
 
 
@@ -38,3 +44,8 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
     """Of both products; shapes are (batch, heads, length, head size)."""
     batch, heads, length, size = query
     return 2 * batch * heads * length * key[2] * (size + value[3])
+
+
+def _recurrent_flops(inputs: Sequence[int], own: Sequence[int], state: Sequence[int], *_: object, **__: object) -> int:
+    """Of both products in every step; inputs: (steps, batch, inputs), own and state: shapes of the weights."""
+    return 2 * inputs[0] * inputs[1] * (own[0] * own[1] + state[0] * state[1])

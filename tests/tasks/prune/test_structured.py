@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from networks import Concatenated, Reused
+from networks import Concatenated, Grouped, Preactivated, Recurrent, Reused, Transformer, Transposed, TwoHeads
 from torch import nn
 from toy import pictures, stirred
 
@@ -150,12 +150,25 @@ def test_a_share_of_the_parameters_can_be_the_target(scope):
     assert 0.2 < parameters(model) / dense <= 0.4
 
 
-@pytest.mark.parametrize("model", [Concatenated(), Reused()], ids=["concatenated", "reused"])
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        (Concatenated(), 0.7),
+        (Reused(), 0.7),
+        (Preactivated(), 0.7),
+        (Transposed(), 0.7),
+        (Grouped(), 0.95),
+        (TwoHeads(), 0.7),
+        (Transformer(), 0.85),  # its feed-forward units
+        (Recurrent(), 0.995),  # what follows the LSTM, which itself is left alone
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
 @pytest.mark.parametrize("scope", SCOPES)
-def test_branches_and_reused_layers_shrink(model, scope):
+def test_nets_with_branches_reuse_attention_and_recurrence_shrink(model, target, scope):
     model = stirred(deepcopy(model))
-    _, left = shrunk(model, params(0.7, scope=scope, round_to=1))
-    assert left[0] <= 0.7 and model(X).shape == (5, 3)
+    _, left = shrunk(model, params(target, scope=scope, round_to=1))
+    assert left[0] <= target and model(X).shape == (5, 3)
 
 
 @pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale", "taylor"])
