@@ -27,7 +27,8 @@ def steps_of(learned: Sequence[Tensor], params: Synthesis) -> Iterator[Callable[
                 raise ValueError(f"coreset: the loss is {loss.item()} in step {number + 1}; lower coreset.lr")
             optimizer.param_groups[0]["lr"] = params.lr * (1 + cos(pi * number / params.steps)) / 2
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            # of the networks nobody asks
+            loss.backward(inputs=list(learned))  # type: ignore[no-untyped-call]
             optimizer.step()
 
         yield step
