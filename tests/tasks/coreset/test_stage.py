@@ -93,6 +93,13 @@ def test_the_judged_stage_writes_its_verdict_and_twice_the_same_bytes(stage):
     assert files == stage(method="k_center", fraction=0.3, features="raw", judge={"seeds": 2})[1]
 
 
+def test_slices_of_the_validation_split_are_judged(stage, monkeypatch):
+    monkeypatch.setattr("tasks.coreset.exam.FEWEST", 1)
+    _, _, report = stage(method="herding", fraction=0.5, features="raw", judge={"seeds": 1})
+    for figures in report["judge"]["sets"]["chosen"]["models"].values():
+        assert 0 <= figures["worst_slice_accuracy"][0] <= figures["accuracy"][0]
+
+
 def test_what_is_not_proven_better_than_random_falls_back(stage, caplog):
     with caplog.at_level(logging.INFO):
         _, (_, indices, _), report = stage(
