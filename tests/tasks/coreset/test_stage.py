@@ -161,6 +161,21 @@ def test_a_class_that_ends_empty_is_named(stage):
         stage(method="herding", per_class=1, scope="all", features="raw")
 
 
+def test_another_method_goes_by_the_kept_evidence_and_chooses_the_same(reads, stage, tmp_path, caplog):
+    def chosen(method):
+        out = tmp_path / f"kept {method}"
+        section = {"method": method, "fraction": 0.5, "judge": None, "expect": None, "proxy": {"epochs": 2}}
+        files = Files(reads, {"coreset": out}, tmp_path / "scratch")
+        coreset(TypeAdapter(Coreset).validate_python(section), 0, files)
+        return (out / "indices.npz").read_bytes()
+
+    with caplog.at_level(logging.INFO):
+        kept = {method: chosen(method) for method in ("ccs", "k_center", "herding")}
+    assert caplog.text.count("proxy trained for 2 epochs") == 1 and caplog.text.count("proxy kept by an earlier") == 2
+    for method, found in kept.items():
+        assert found == stage(method=method, fraction=0.5, proxy={"epochs": 2})[1][1]
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
