@@ -64,6 +64,7 @@ def ranked(scores: Mapping[str, Tensor], kinds: Mapping[str, str], cost: Cost, t
     """Pruning ratio by layer when of each kind of layer the same share goes, the lowest scores, as small as it can be.
 
     scores: (channels,) by layer, comparable between layers of one kind. kinds: by layer.
+    Of kinds that are those of isomorphic groups: Fang et al. 2024, arXiv:2407.04616.
 
     Raises:
         ValueError: the smallest each layer can be is not small enough.

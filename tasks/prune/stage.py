@@ -43,7 +43,7 @@ class TimedEntry(Entry):
 
 
 @dataclass
-class Recovery:
+class Recoverer:
     """Trains what was cut and keeps the record: curves and diary."""
 
     params: Prune
@@ -100,17 +100,17 @@ def prune(params: Prune, budget: Budget, seed: int, files: Files) -> dict[str, f
 
     evidence = Evidence(shape, score, data.coreset.first(params.calibration_samples, seed), seed, data.card)
     judge = judge_of(teacher, data.validation, budget)
-    recovery = Recovery(params, teacher, data, judge, seed, scratch_of(files.scratch, "prune", data.card.sha256))
+    recoverer = Recoverer(params, teacher, data, judge, seed, scratch_of(files.scratch, "prune", data.card.sha256))
     points = scan(model, params, evidence)
     if isinstance(params, UnstructuredPruning | NmPruning):
         for note in unstructured.notes(model, params):
             log.warning("prune: %s", note)
-        _by_schedule_(model, params, evidence, points, recovery)
+        _by_schedule_(model, params, evidence, points, recoverer)
     elif params.target == "budget":
-        model = _down_the_ladder(model, params, evidence, recovery)
+        model = _down_the_ladder(model, params, evidence, recoverer)
     else:
-        _by_schedule_(model, params, evidence, points, recovery)
-    _write(model, data, points, recovery, files)
+        _by_schedule_(model, params, evidence, points, recoverer)
+    _write(model, data, points, recoverer, files)
     return {
         "accuracy": accuracy(model, data.validation),
         "accuracy_dense": dense["accuracy"],
@@ -123,16 +123,16 @@ def prune(params: Prune, budget: Budget, seed: int, files: Files) -> dict[str, f
 
 
 def _by_schedule_(
-    model: nn.Module, params: Prune, evidence: Evidence, points: list[Sensitivity], recovery: Recovery
+    model: nn.Module, params: Prune, evidence: Evidence, points: list[Sensitivity], recoverer: Recoverer
 ) -> None:
     shares = SCHEDULES[params.schedule.method](getattr(params.schedule, "steps", 1))
     for step, keep in enumerate(shrink_(model, params, evidence, points, shares), 1):
         train = params.recovery.final if step == len(shares) else params.recovery.step
-        recovery.recover_(model, train, f"step {step}", shares[step - 1], keep)
+        recoverer.recover_(model, train, f"step {step}", shares[step - 1], keep)
 
 
 def _down_the_ladder(
-    model: Normalised, params: ChannelPruning | HeadPruning | LayerPruning, evidence: Evidence, recovery: Recovery
+    model: Normalised, params: ChannelPruning | HeadPruning | LayerPruning, evidence: Evidence, recoverer: Recoverer
 ) -> Normalised:
     """The smallest model inside the budget, recovered at last as `recovery.final` says."""
 
@@ -141,7 +141,7 @@ def _down_the_ladder(
         list(shrink_(candidate, rung, evidence, scan(candidate, rung, evidence), [1.0]))
 
     def recover_(candidate: nn.Module, step: str, aim: float) -> Entry:
-        return recovery.recover_(candidate, params.recovery.step, step, aim)
+        return recoverer.recover_(candidate, params.recovery.step, step, aim)
 
     best, entries = climb(
         model, params.ladder.shares, lambda candidate: macs(candidate, evidence.input_shape), cut_, recover_
@@ -152,23 +152,23 @@ def _down_the_ladder(
             "prune: prune.target is budget, and no rung of the ladder is within it%s; the student is handed on whole",
             f": the largest has a drop of up to {entries[0].accuracy_drop_upper95:.4f}" if entries else "",
         )
-    last = recovery.recover_(best, params.recovery.final, "final", inside[-1].aim if inside else 1.0)
+    last = recoverer.recover_(best, params.recovery.final, "final", inside[-1].aim if inside else 1.0)
     if inside and not last.inside:
         log.warning("prune: the final recovery left the budget: a drop of up to %.4f", last.accuracy_drop_upper95)
     assert isinstance(best, Normalised)
     return best
 
 
-def _write(model: Normalised, data: Splits, points: list[Sensitivity], recovery: Recovery, files: Files) -> None:
+def _write(model: Normalised, data: Splits, points: list[Sensitivity], recoverer: Recoverer, files: Files) -> None:
     folder = files.writes["pruned"]
     checkpoint.save(model, data.card, folder, parent="student")
-    write_curves(recovery.history, folder / "training.csv")
+    write_curves(recoverer.history, folder / "training.csv")
     write_rows(points, Sensitivity, folder / "sensitivity.csv")
     # no output may carry times: with them the diary lies beside
     entries = [
-        Entry(**{key: value for key, value in asdict(row).items() if key != "seconds"}) for row in recovery.diary
+        Entry(**{key: value for key, value in asdict(row).items() if key != "seconds"}) for row in recoverer.diary
     ]
     write_rows(entries, Entry, folder / "diary.csv")
     files.writes["diary"].mkdir(parents=True, exist_ok=True)
-    write_rows(recovery.diary, TimedEntry, files.writes["diary"] / "diary.csv")
+    write_rows(recoverer.diary, TimedEntry, files.writes["diary"] / "diary.csv")
     export(model, data.card, data.validation, folder, "distill.model")
