@@ -6,7 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from networks import Encoder, Preactivated, Transformer
+from networks import Encoder, Preactivated
 from torch import nn
 from toy import card, pictures, stirred
 
@@ -16,7 +16,7 @@ from tasks.measure.runtime import open_session
 from tasks.measure.size import macs
 from tasks.models.cnn import CNN
 from tasks.models.resnet import ResNet
-from tasks.models.skipped import Skipped
+from tasks.models.skipped import Skipped, skip_
 from tasks.params import Factory
 from tasks.params.prune import LayerPruning
 from tasks.prune.blocks import blocks, scan, shrink_
@@ -63,8 +63,7 @@ def costing(losses):
     [
         (ResNet(IMAGE, 3, (4, 6, 8, 8)), RESIDUALS),
         (Preactivated(), ["stage.0", "stage.1"]),  # not the stage, though it adds to its input too
-        # torch's encoder asks its first layer for the order of its inputs
-        (Encoder(), ["encoder.layers.1", "encoder.layers.2"]),
+        (Encoder(), [f"encoder.layers.{layer}" for layer in range(3)]),  # the first answers for the order of inputs
     ],
     ids=["resnet", "preactivated", "encoder"],
 )
@@ -171,14 +170,46 @@ def test_a_listed_block_that_cannot_go_says_why(listed, message):
         blocks(CNN(IMAGE, 3, (6, 6), (2, 1)), IMAGE, listed)
 
 
-def test_one_without_which_the_model_does_not_run_says_so():
-    message = r"^prune.blocks: 'encoder.layers.0' cannot go: the model does not run without it; name another block$"
+class Peeking(Preactivated):
+    """Reads weights of a block beside running it."""
+
+    def forward(self, x):
+        return super().forward(x) + self.stage[1].conv.weight.mean()
+
+
+def test_one_without_which_the_model_does_not_run_is_none_and_says_so_where_it_is_listed():
+    assert blocks(Peeking(), IMAGE) == ["stage.0"]
+    message = r"^prune.blocks: 'stage.1' cannot go: the model does not run without it; name another block$"
     with pytest.raises(ValueError, match=message):
-        blocks(Encoder(), IMAGE, ["encoder.layers.0"])
+        blocks(Peeking(), IMAGE, ["stage.1"])
 
 
-@pytest.mark.parametrize("model", [CNN(IMAGE, 3, (6, 6), (2, 1)), Transformer()], ids=["cnn", "one_layer"])
-def test_a_model_without_such_a_block_says_what_would_do(model):
+class Padded(nn.Module):
+    """An encoder that is told which rows are padding."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        padding = torch.zeros(len(x), 8, dtype=torch.bool)
+        padding[:, -2:] = True
+        return self.head(self.encoder(x[:, 0], src_key_padding_mask=padding)[:, 0])
+
+
+def test_the_first_layer_of_an_encoder_goes_with_a_mask_of_padding_too():
+    model = Padded().eval()
+    expected = deepcopy(model)
+    expected.encoder.layers, expected.encoder.use_nested_tensor = expected.encoder.layers[1:], False
+    skip_(model, "encoder.layers.0")
+    with torch.no_grad():  # where nested tensors would be the short cut
+        torch.testing.assert_close(model(X), expected(X))
+
+
+def test_a_model_without_such_a_block_says_what_would_do():
+    model = CNN(IMAGE, 3, (6, 6), (2, 1))
     with pytest.raises(ValueError, match=r"^prune: no block can be removed: .*; list others in prune.blocks, or use"):
         blocks(model, IMAGE)
 
@@ -245,7 +276,5 @@ def test_a_skipped_module_takes_whatever_the_block_took():
 def test_a_block_that_runs_twice_goes_from_both_places():
     shared = nn.Linear(4, 4)
     model = nn.ModuleDict({"a": shared, "b": nn.Sequential(shared)})
-    from tasks.models.skipped import skip_
-
     skip_(model, "a")
     assert isinstance(model["a"], Skipped) and model["b"][0] is model["a"]

@@ -171,7 +171,7 @@ def encoders(tmp_path_factory):
     [("head", {"macs": 0.8}), ("layer", {"parameters": 0.6}), ("layer", "budget"), ("head", "budget")],
 )
 def test_an_encoder_loses_heads_or_layers_and_comes_back(tmp_path, encoders, epochs, monkeypatch, pattern, target):
-    more = {"ladder": {"shares": [0.75, 0.05]}} if target == "budget" else {}
+    more = {"ladder": {"shares": [0.75, 0.01]}} if target == "budget" else {}
     monkeypatch.setitem(PATTERNS, pattern, {"pattern": pattern, "target": target, **more})
     budget = Budget(max_accuracy_drop=1.0, max_class_recall_drop=None)
     metrics, _ = pruned(tmp_path, encoders, pattern, budget=budget)
