@@ -33,6 +33,6 @@ def embedding(features: Features, chosen: Indices, rng: np.random.Generator) -> 
     places = np.zeros((len(samples), 2))
     if not np.ptp(shown, axis=0).any():
         return Dots(places, samples, np.isin(samples, chosen), 1.0)
-    plane = PCA(axes, svd_solver="full").fit(shown)
+    plane = PCA(axes, svd_solver="randomized", random_state=int(rng.integers(1 << 31))).fit(shown)
     places[:, :axes] = plane.transform(shown)
     return Dots(places, samples, np.isin(samples, chosen), float(plane.explained_variance_ratio_.sum()))
