@@ -166,6 +166,26 @@ def list_(family: str | None, as_json: bool) -> None:
     _print(entries, "\n".join(lines), as_json)
 
 
+@downsize.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def pack(file: Path) -> None:
+    """Write FILE.packed, much smaller where weights are zero or small integers; docs/packed.md has the format."""
+    from tasks.export.packed import pack as write
+
+    written = write(file)
+    click.echo(f"{written}: {written.stat().st_size:,} of {file.stat().st_size:,} bytes")
+
+
+@downsize.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def unpack(file: Path) -> None:
+    """Write FILE again from FILE.packed, bit for bit."""
+    from tasks.export.packed import unpack as write
+
+    written = write(file)
+    click.echo(f"{written}: {written.stat().st_size:,} bytes")
+
+
 def main() -> None:
     """Run the command; every failure is one line on stderr and exit code 1 (2 for wrong usage)."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are stopped on the way out

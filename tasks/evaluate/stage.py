@@ -17,6 +17,7 @@ from tasks.evaluate import gate
 from tasks.evaluate.environment import environment
 from tasks.evaluate.figures import Quality, quality
 from tasks.evaluate.variants import PARENTS, Cost, answers, costs
+from tasks.export.packed import packed
 from tasks.files import Files
 from tasks.measure.integers import integer_op_share, operations
 from tasks.measure.paired import Drop, paired_drop
@@ -109,7 +110,7 @@ def _row(
         "worst_class": data.card.classes[worst],
         "worst_class_recall_drop": float(lost[worst]),
         "agreement": agreement,
-        "packed_bytes": None,
+        "packed_bytes": len(packed((folder / "model.onnx").read_bytes())),
         "integer_op_share": integer_op_share(operations(folder / "model.onnx")),
         **cost.figures(),
         "gate": "reference" if name == REFERENCE else gate.overall(checks),

@@ -56,7 +56,7 @@ def shrink_(model: nn.Module, params: WeightPruning, evidence: Evidence, shares:
 def notes(model: nn.Module, params: WeightPruning) -> list[str]:
     """What a user of the pattern should know."""
     if not isinstance(params, NmPruning):
-        return []
+        return ["single zero weights gain no speed: no runtime here uses them; `downsize pack` makes the file smaller"]
     found = [f"{params.n}:{params.m} gains no speed on a CPU: no runtime here uses the pattern; some GPUs do, for 2:4"]
     chosen = weights(model, ignored(model, params.ignore))
     dense = [name.removesuffix(".weight") for name, weight in chosen.items() if weight.shape[1] < params.m]
