@@ -14,7 +14,7 @@ from tasks.report.charts import Candidate, Chart, Curve, lines, recall_by_class,
 from tasks.report.coreset import coreset_section
 from tasks.report.distillation import distillation
 from tasks.report.matrix import Matrix, difference, matrix
-from tasks.report.pruning import diary_table, sensitivity_chart
+from tasks.report.pruning import diary_table, sensitivity_chart, speed_note
 from tasks.report.quantization import quantization_section
 from tasks.report.variants import SERIES, chosen, consecutive
 from tasks.report.wording import byte_size, check_figure, check_name, percent, points, short, significant, times
@@ -58,6 +58,7 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         training=_training(details.get("histories") or {}, series),
         sensitivity=sensitivity_chart(details.get("sensitivity") or ()),
         diary=diary_table(details.get("diary") or ()),
+        speed_note=speed_note(details.get("diary") or ()),
         quantization=quantization_section(details.get("quantization") or {}),
         data_name=(summary.get("data") or {}).get("name"),
         data_facts=_data_facts(summary, details),

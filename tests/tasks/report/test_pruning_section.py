@@ -40,6 +40,14 @@ def test_without_a_diary_there_is_no_table(run: Run) -> None:
     assert "What pruning left" not in text(run)
 
 
+@pytest.mark.parametrize(("sparsity", "said"), [(0.0, False), (0.7, True)])
+def test_zeros_that_stay_in_the_file_are_said_to_gain_no_speed(run: Run, sparsity: float, said: bool) -> None:
+    page = text(
+        run, diary=[entry("step 1", 0.9, True) | {"sparsity": 0.35}, entry("final", 0.9, True) | {"sparsity": sparsity}]
+    )
+    assert ("70.0 % of the weights are zeros that stay in their places: ONNX Runtime takes as long" in page) is said
+
+
 def test_names_are_escaped(run: Run) -> None:
     page = render_report(run[0], run[1] | {"diary": [entry(HOSTILE, 0.9, True)]})
     assert HOSTILE not in page and "&lt;script&gt;" in page
