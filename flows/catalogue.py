@@ -14,7 +14,8 @@ UNIONS: Final[dict[str, Any]] = {
     "criterion": params.Criterion,
     "pattern": params.Prune,
     "schedule": params.Schedule,
-    "calibration": params.Quantize.model_fields["calibration"].annotation,
+    "calibration": params.CalibrationMethod,
+    "scheme": params.Quantize,
 }
 MODELS: Final = (
     "tasks.models.cnn:CNN",
@@ -22,7 +23,7 @@ MODELS: Final = (
     "tasks.models.mlp:MLP",
     "tasks.models.resnet:ResNet",
 )
-FAMILIES: Final = ("source", "model", *UNIONS, "scheme", "export")
+FAMILIES: Final = ("source", "model", *UNIONS, "export")
 
 
 def catalogue(family: str | None = None) -> list[dict[str, Any]]:
@@ -46,8 +47,6 @@ def _entries(family: str) -> list[dict[str, Any]]:
         from tasks.plugins import resolve
 
         return [_callable(family, name, resolve(Factory(factory=name), "list")) for name in MODELS]
-    if family == "scheme":
-        return [_entry(family, "int8", "tasks.quantize.int8", [])]
     if family == "export":
         return [_entry(family, "onnx", "tasks.export.onnx", [])]
     return [_section(family, model) for model in _members(UNIONS[family])]
@@ -62,7 +61,7 @@ def _members(union: Any) -> list[type[params.Section]]:
 
 
 def _section(family: str, model: type[params.Section]) -> dict[str, Any]:
-    tag = "pattern" if family == "pattern" else "method"
+    tag = family if family in ("pattern", "scheme") else "method"
     (name,) = get_args(model.model_fields[tag].annotation)
     return _entry(
         family, name, f"{model.__module__}:{model.__name__}", [key for key in model.model_fields if key != tag]

@@ -15,6 +15,7 @@ from tasks.coreset.synthesis.make import SYNTHESES
 from tasks.prune.criteria import CRITERIA
 from tasks.prune.schedules import SCHEDULES
 from tasks.quantize.calibration import CALIBRATIONS
+from tasks.quantize.schemes import SCHEMES
 from tasks.stages import STAGES
 from tasks.training.losses import LOSSES
 
@@ -76,6 +77,7 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
         ("criterion", CRITERIA),
         ("schedule", SCHEDULES),
         ("calibration", CALIBRATIONS),
+        ("scheme", SCHEMES),
     ],
 )
 def test_params_name_the_entries_of_each_table(family, table):

@@ -9,7 +9,18 @@ from tasks.params.distill import Assistant, Distill
 from tasks.params.judging import Judge, Proxy
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import ChannelPruning, Criterion, Prune, Schedule, UnstructuredPruning
-from tasks.params.quantize import Calibration, Entropy, Mse, Percentile, Quantize
+from tasks.params.quantize import (
+    Calibration,
+    CalibrationMethod,
+    Entropy,
+    Fp16,
+    Int4WeightOnly,
+    Int8,
+    Int8Dynamic,
+    Mse,
+    Percentile,
+    Quantize,
+)
 from tasks.params.recipe import Params, load_params
 from tasks.params.section import Factory, Section
 from tasks.params.students import PrunedTeacher, Slim, Student
@@ -22,6 +33,7 @@ __all__ = [
     "Augment",
     "Budget",
     "Calibration",
+    "CalibrationMethod",
     "ChannelPruning",
     "Clean",
     "Coreset",
@@ -35,8 +47,12 @@ __all__ = [
     "Expectation",
     "Factory",
     "FeatureLoss",
+    "Fp16",
     "Herding",
     "Ingest",
+    "Int4WeightOnly",
+    "Int8",
+    "Int8Dynamic",
     "Judge",
     "KCenter",
     "Kd",

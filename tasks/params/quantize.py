@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tasks.params.section import Count, Section
 
@@ -32,8 +32,37 @@ class Mse(Calibration):
     method: Literal["mse"]
 
 
-class Quantize(Section):
-    scheme: Literal["int8"] = "int8"
+CalibrationMethod = Annotated[MinMax | Percentile | Entropy | Mse, Field(discriminator="method")]
+
+
+class Int8(Section):
+    scheme: Literal["int8"]
     portable: bool = True
     portable_samples: Count = 1000
-    calibration: Annotated[MinMax | Percentile | Entropy | Mse, Field(discriminator="method")] = Mse(method="mse")
+    calibration: CalibrationMethod = Mse(method="mse")
+
+
+class Int8Dynamic(Section):
+    scheme: Literal["int8_dynamic"]
+
+
+class Fp16(Section):
+    scheme: Literal["fp16"]
+
+
+class Int4WeightOnly(Section):
+    """Levels are stored in four bits, fewer too: those are for what packs the file further."""
+
+    scheme: Literal["int4_weight_only"]
+    method: Literal["rtn", "hqq"] = "hqq"
+    bits: Annotated[int, Field(ge=2, le=4)] = 4
+    group_size: Annotated[int, Field(ge=8)] = 32
+
+
+def _default_scheme(section: object) -> object:
+    return {"scheme": "int8", **section} if isinstance(section, dict) else section
+
+
+Quantize = Annotated[
+    Int8 | Int8Dynamic | Fp16 | Int4WeightOnly, Field(discriminator="scheme"), BeforeValidator(_default_scheme)
+]

@@ -14,7 +14,7 @@ from tasks.params.data import Ingest, Split, Validate
 from tasks.params.distill import Distill
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import Prune
-from tasks.params.quantize import Quantize
+from tasks.params.quantize import Int8, Quantize
 from tasks.params.section import Section
 from tasks.params.training import Teacher
 
@@ -30,7 +30,7 @@ class Params(Section):
     teacher: Teacher
     distill: Distill
     prune: Prune
-    quantize: Quantize = Quantize()
+    quantize: Quantize = Int8(scheme="int8")
     evaluate: Evaluate = Evaluate()
     register_: Annotated[Register, Field(alias="register")] = Register()
     budget: Budget = Budget()

@@ -1,14 +1,17 @@
 import json
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 from toy import blobs, card, network, save_splits
 
 from tasks.data.splits import load_splits
 from tasks.export.onnx import export
 from tasks.files import Files
 from tasks.params import Quantize
+from tasks.quantize.schemes import SCHEMES
 from tasks.quantize.stage import quantize
 
 
@@ -25,7 +28,7 @@ def reads(tmp_path_factory):
 
 
 def quantized(reads, folder, **params):
-    metrics = quantize(Quantize.model_validate(params), 0, Files(reads, {"quantized": folder}))
+    metrics = quantize(TypeAdapter(Quantize).validate_python(params), 0, Files(reads, {"quantized": folder}))
     return metrics, json.loads((folder / "quantization.json").read_text())
 
 
@@ -37,10 +40,33 @@ def test_all_products_are_integer_and_the_figures_say_so(reads, tmp_path):
     assert metrics["size_bytes"] == (tmp_path / "quantized/model.onnx").stat().st_size
 
 
-def test_twice_gives_the_same_bytes(reads, tmp_path):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_answers_as_the_float_file_and_twice_gives_the_same_bytes(reads, tmp_path, scheme):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert quantized(reads, first) == quantized(reads, second)
+    metrics, facts = quantized(reads, first, scheme=scheme)
+    assert (metrics, facts) == quantized(reads, second, scheme=scheme)
+    assert facts["scheme"] == scheme and metrics["agreement_with_float"] == 1
+    assert metrics["integer_op_share"] == (1 if scheme.startswith("int8") else 0)
     assert {path.name: path.read_bytes() for path in first.iterdir()} == {
         path.name: path.read_bytes() for path in second.iterdir()
     }
     onnx.checker.check_model(onnx.load(first / "model.onnx"))
+
+
+def test_an_unknown_scheme_is_answered_with_the_alternatives():
+    with pytest.raises(ValidationError, match="'int8', 'int8_dynamic', 'fp16', 'int4_weight_only'"):
+        TypeAdapter(Quantize).validate_python({"scheme": "int7"})
+
+
+@pytest.mark.parametrize("bits", [0, 9])
+def test_bits_that_cannot_be_are_refused(bits):
+    with pytest.raises(ValidationError, match=r"int4_weight_only\.bits"):
+        TypeAdapter(Quantize).validate_python({"scheme": "int4_weight_only", "bits": bits})
+
+
+def test_calibration_without_samples_is_refused(reads, tmp_path):
+    empty = tmp_path / "coreset"
+    empty.mkdir()
+    np.savez(empty / "indices.npz", indices=np.array([], np.int64))
+    with pytest.raises(ValueError, match=r"^quantize\.calibration has no samples: the coreset is empty"):
+        quantized(reads | {"coreset": empty}, tmp_path / "quantized", scheme="int8")

@@ -1,0 +1,83 @@
+"""Ways to make a float file smaller, by the names that `quantize.scheme` gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.onnx_model import ONNXModel
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from tasks.data.batches import in_order
+from tasks.data.splits import Splits
+from tasks.params import Fp16, Int4WeightOnly, Int8, Int8Dynamic
+from tasks.quantize.calibration import chooser, observe
+from tasks.quantize.int8 import Weights
+from tasks.quantize.int8 import quantize as to_int8
+from tasks.quantize.portability import portable
+from tasks.quantize.weights import quantize_weights
+
+Made = tuple[onnx.ModelProto, dict[str, Any]]  # and what quantization.json says of how it came about
+DYNAMIC: Final = ["MatMul", "Gemm", "LSTM", "Attention"]
+
+
+def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
+    """Weights and activations, whose ranges are read off training samples beforehand."""
+    samples = data.coreset.first(params.calibration.samples, seed)
+    if not len(samples):
+        raise ValueError("quantize.calibration has no samples: the coreset is empty; a larger one would do")
+
+    def batches() -> Iterator[npt.NDArray[np.float32]]:
+        return (inputs.numpy() for inputs, _ in in_order(samples, batch_size=128))
+
+    choose = chooser(params.calibration.method, params.calibration.model_dump(exclude={"method", "samples"}))
+    ranges = {name: choose(histogram) for name, histogram in observe(model, batches).items()}
+
+    def build(weights: Weights) -> onnx.ModelProto:
+        return to_int8(model, ranges, weights)
+
+    if not params.portable:
+        return build("signed"), {}
+    quantized, facts = portable(build, data.validation.first(params.portable_samples, seed))
+    return quantized, {"portability": facts}
+
+
+def int8_dynamic(model: onnx.ModelProto, params: Int8Dynamic, data: Splits, seed: int) -> Made:
+    """Weights of products and LSTMs; activations get their range at each call. Convolutions stay in float."""
+    if not any(node.op_type in DYNAMIC for node in model.graph.node):
+        raise ValueError(f"quantize.scheme int8_dynamic: the model has none of {', '.join(DYNAMIC)}; int8 would do")
+    prepared = onnx.ModelProto()
+    prepared.CopyFrom(model)
+    add_pre_process_metadata(prepared)  # the export has done what it would advise
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        # seven bits cannot saturate on any processor
+        quantize_dynamic(prepared, path, DYNAMIC, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+        return onnx.load(path), {}
+
+
+def fp16(model: onnx.ModelProto, params: Fp16, data: Splits, seed: int) -> Made:
+    """Half precision inside, float32 outside; half the bytes, faster only where the hardware computes in halves."""
+    halved = ONNXModel(convert_float_to_float16(model, keep_io_types=True))
+    halved.topological_sort()
+    return halved.model, {}
+
+
+def int4_weight_only(model: onnx.ModelProto, params: Int4WeightOnly, data: Splits, seed: int) -> Made:
+    """Weights in four bits on disk, float in memory."""
+    return quantize_weights(model, params.method, bits=params.bits, group_size=params.group_size), {}
+
+
+SCHEMES: Final[Mapping[str, Callable[..., Made]]] = {
+    "int8": int8,
+    "int8_dynamic": int8_dynamic,
+    "fp16": fp16,
+    "int4_weight_only": int4_weight_only,
+}
