@@ -76,7 +76,7 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
         ("loss", LOSSES),
         ("criterion", CRITERIA),
         ("schedule", SCHEDULES),
-        ("calibration", CALIBRATIONS),
+        ("calibration", [*CALIBRATIONS, "auto"]),
         ("scheme", SCHEMES),
     ],
 )

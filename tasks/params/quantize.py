@@ -32,7 +32,13 @@ class Mse(Calibration):
     method: Literal["mse"]
 
 
-CalibrationMethod = Annotated[MinMax | Percentile | Entropy | Mse, Field(discriminator="method")]
+class Auto(Calibration):
+    """For each tensor the one of the others that harms the answers least."""
+
+    method: Literal["auto"]
+
+
+CalibrationMethod = Annotated[MinMax | Percentile | Entropy | Mse | Auto, Field(discriminator="method")]
 
 
 class Int8(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from tasks.data.batches import in_order
 from tasks.data.splits import Splits
 from tasks.params import Fp16, Int4WeightOnly, Int8, Int8Dynamic
+from tasks.quantize.auto import choose_ranges
 from tasks.quantize.calibration import chooser, observe
 from tasks.quantize.int8 import Weights
 from tasks.quantize.int8 import quantize as to_int8
@@ -37,16 +39,21 @@ def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
     def batches() -> Iterator[npt.NDArray[np.float32]]:
         return (inputs.numpy() for inputs, _ in in_order(samples, batch_size=128))
 
-    choose = chooser(params.calibration.method, params.calibration.model_dump(exclude={"method", "samples"}))
-    ranges = {name: choose(histogram) for name, histogram in observe(model, batches).items()}
+    histograms, facts = observe(model, batches), dict[str, Any]()
+    if params.calibration.method == "auto":
+        ranges, methods = choose_ranges(model, histograms, batches)
+        facts["calibration"] = dict(Counter(methods.values()))
+    else:
+        choose = chooser(params.calibration.method, params.calibration.model_dump(exclude={"method", "samples"}))
+        ranges = {name: choose(histogram) for name, histogram in histograms.items()}
 
     def build(weights: Weights) -> onnx.ModelProto:
         return to_int8(model, ranges, weights)
 
     if not params.portable:
-        return build("signed"), {}
-    quantized, facts = portable(build, data.validation.first(params.portable_samples, seed))
-    return quantized, {"portability": facts}
+        return build("signed"), facts
+    quantized, facts["portability"] = portable(build, data.validation.first(params.portable_samples, seed))
+    return quantized, facts
 
 
 def int8_dynamic(model: onnx.ModelProto, params: Int8Dynamic, data: Splits, seed: int) -> Made:

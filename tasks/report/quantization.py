@@ -22,6 +22,7 @@ def quantization_section(found: Mapping[str, Any]) -> dict[str, Any] | None:
         "answer": f"{integer} of {len(operations)} convolutions and matrix products, {share}",
         "scheme": found["scheme"],
         "operations": [(entry["name"], entry["arithmetic"], entry["reason"]) for entry in operations],
+        "calibration": ", ".join(f"{name} {count}" for name, count in found.get("calibration", {}).items()),
         "portability": _portability(found["portability"]) if "portability" in found else None,
     }
 

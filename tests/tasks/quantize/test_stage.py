@@ -11,6 +11,7 @@ from tasks.data.splits import load_splits
 from tasks.export.onnx import export
 from tasks.files import Files
 from tasks.params import Quantize
+from tasks.quantize.calibration import CALIBRATIONS
 from tasks.quantize.schemes import SCHEMES
 from tasks.quantize.stage import quantize
 
@@ -70,3 +71,9 @@ def test_calibration_without_samples_is_refused(reads, tmp_path):
     np.savez(empty / "indices.npz", indices=np.array([], np.int64))
     with pytest.raises(ValueError, match=r"^quantize\.calibration has no samples: the coreset is empty"):
         quantized(reads | {"coreset": empty}, tmp_path / "quantized", scheme="int8")
+
+
+def test_calibration_by_tensor_is_counted_in_the_facts(reads, tmp_path):
+    metrics, facts = quantized(reads, tmp_path / "quantized", calibration={"method": "auto"})
+    assert metrics["agreement_with_float"] == 1 and set(facts["calibration"]) <= set(CALIBRATIONS)
+    assert sum(facts["calibration"].values()) >= 3  # input, what is between, and logits

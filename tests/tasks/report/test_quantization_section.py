@@ -51,3 +51,9 @@ def test_what_processors_differ_by_stands_beside_what_was_shipped(run: Run) -> N
     assert [row[0] for row in section["portability"]["rows"] if row[-1] == "yes"] == ["7 bits"]
     page = render_report(run[0], run[1] | {"quantization": facts})
     assert "84.20" in page and "1,000 validation samples" in page
+
+
+def test_calibrations_by_tensor_are_counted(run: Run) -> None:
+    facts = FACTS | {"calibration": {"min_max": 3, "mse": 9}}
+    assert "Calibration by tensor: min_max 3, mse 9." in render_report(run[0], run[1] | {"quantization": facts})
+    assert "Calibration by tensor" not in render_report(run[0], run[1] | {"quantization": FACTS})
