@@ -34,6 +34,8 @@ format: install
 bench: install
 	python benchmarks/training.py
 	python benchmarks/distillation.py
+	python benchmarks/pruning.py
+	python benchmarks/synthesis.py
 
 docs: install
 	cog -r docs/reference.md

@@ -1,0 +1,299 @@
+"""Channels cut from the Fashion-MNIST teacher: by criterion and ratio, and beside torch-pruning used by hand.
+
+    python benchmarks/pruning.py
+
+Every row is kept as soon as it is measured, so a run that was stopped goes on. The criterion is chosen on the
+validation split; the accuracies are of the test split. Seconds are those of the process, on one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import fashion
+import torch
+import torch_pruning as tp
+from torch import nn
+
+from tasks.data.splits import Splits
+from tasks.measure.accuracy import accuracy, loss_and_accuracy
+from tasks.measure.size import macs, parameters
+from tasks.models.normalised import Normalised
+from tasks.params import load_params
+from tasks.params.prune import ChannelPruning
+from tasks.prune import structured
+from tasks.prune.allocation import Sensitivity
+from tasks.prune.calibration import recalibrate_
+from tasks.prune.channels import called
+from tasks.prune.cost import deployed, relative_latency
+from tasks.prune.evidence import Evidence
+from tasks.training.loop import fit_
+from tasks.training.objective import Objective, target_loss
+from tasks.training.scratch import Scratch
+from tasks.training.state import Lesson
+from tasks.training.teachers import ask
+
+CRITERIA: Final = ("l1", "l2", "bn_scale", "taylor", "fpgm", "random")
+CUTS: Final = (0.5, 0.7, 0.85, 0.95)  # shares of the multiply-accumulates that go
+HEADLINE_CUT: Final = 0.72
+LONG, SHORT = 15, 4  # epochs of recovery
+SEEDS: Final = (0, 1, 2)
+SAMPLES: Final = 256
+ALLOWED_DROP: Final = 0.003
+SEARCHES: Final = 8
+STEPS: Final = {"before": (False, False), "recalibrated": (True, False), "compensated": (True, True)}
+# the README's example; the others by its documented switch global_pruning
+PEERS: Final[dict[str, tuple[Callable[[], Any], bool]]] = {
+    "magnitude": (lambda: tp.importance.GroupMagnitudeImportance(p=2), False),
+    "magnitude, global": (lambda: tp.importance.GroupMagnitudeImportance(p=2), True),
+    "taylor, global": (tp.importance.GroupTaylorImportance, True),
+}
+Row = dict[str, Any]
+
+
+@dataclass
+class Bench:
+    """What all rows share; scans are made once per criterion and seed."""
+
+    splits: Splits
+    teacher: Normalised
+    facts: Row
+    scans: dict[tuple[str, int], tuple[list[Sensitivity], float]] = field(default_factory=dict)
+
+    def evidence(self, seed: int) -> Evidence:
+        """Validation loss on 1,000 samples, and the training samples of that seed."""
+        subset = self.splits.validation.first(1000, seed)
+        samples = self.splits.train.first(SAMPLES, seed)
+        return Evidence(self.splits.card.input_shape, lambda model: loss_and_accuracy(model, subset), samples, seed)
+
+    def costs(self, model: nn.Module) -> Row:
+        """Both accuracies and what the model costs on paper."""
+        return {
+            "accuracy": accuracy(model, self.splits.test),
+            "validation": accuracy(model, self.splits.validation),
+            "macs": macs(model, self.splits.card.input_shape),
+            "parameters": parameters(model),
+        }
+
+
+def main() -> None:
+    """Measure what is missing, the headline first, and write results/pruning.json after each row."""
+    splits = fashion.data()
+    bench = Bench(splits, *fashion.teacher(splits))
+    for criterion in CRITERIA:
+        kept(bench, "one shot", criterion, 0.7, 0)
+    chosen = max((row for row in known(bench) if row["kind"] == "one shot"), key=_validation)["method"]
+    kept(bench, "select", "taylor", 0.7, 0)
+    for cut, epochs in [(HEADLINE_CUT, LONG), *((cut, SHORT) for cut in CUTS)]:
+        kept(bench, "recovered", chosen, cut, 0, epochs)
+        kept(bench, "recovered peer", "magnitude", cut, 0, epochs)
+    for seed in SEEDS:
+        for cut in CUTS:
+            for criterion in CRITERIA:
+                kept(bench, "one shot", criterion, cut, seed)
+    for cut in CUTS:
+        for peer in PEERS:
+            kept(bench, "one shot peer", peer, cut, 0)
+
+
+def kept(bench: Bench, kind: str, method: str, cut: float, seed: int, epochs: int = 0) -> None:
+    """Measure a row unless it is on disk, then renew the summary."""
+    name = f"{kind} {method} {cut} {seed} {epochs}"
+    path = fashion.WORK / "pruning" / f"{name}.json"
+    if not path.is_file() or json.loads(path.read_text())["recipe"] != _recipe(bench):
+        path.parent.mkdir(exist_ok=True)
+        head = {"kind": kind, "method": method, "cut": cut, "seed": seed, "epochs": epochs, "recipe": _recipe(bench)}
+        row = {**head, **MEASURES[kind](bench, method, cut, seed, epochs)}
+        path.write_text(json.dumps(row))
+        print(name, {key: value for key, value in row.items() if key not in head}, flush=True)
+        summarise(bench)
+
+
+def known(bench: Bench) -> list[Row]:
+    """Rows on disk that belong to today's teacher and recovery."""
+    rows = [json.loads(path.read_text()) for path in sorted((fashion.WORK / "pruning").glob("*.json"))]
+    return [row for row in rows if row["recipe"] == _recipe(bench)]
+
+
+def cut_ours(bench: Bench, criterion: str, cut: float, seed: int, step: str) -> Normalised:
+    """The teacher without a share of its multiply-accumulates, spread over the layers by the sensitivity scan."""
+    recalibrate, compensate = STEPS[step]
+    params = _params(criterion, cut, recalibrate=recalibrate, compensate=compensate)
+    evidence, model = bench.evidence(seed), deepcopy(bench.teacher)
+    if (criterion, seed) not in bench.scans:
+        baseline = deepcopy(model)
+        recalibrate_(baseline, bench.splits.train.first(SAMPLES, seed))
+        points = structured.scan(model, _params(criterion, cut), evidence)
+        bench.scans[criterion, seed] = (points, evidence.score(baseline)[0])
+    list(structured.shrink_(model, params, evidence, *bench.scans[criterion, seed], [1.0]))
+    return model
+
+
+def cut_peer(bench: Bench, peer: str, cut: float) -> Normalised:
+    """By torch-pruning; of the pruning ratios that bisection tries, the one that comes nearest to the target's MACs."""
+    shape = bench.splits.card.input_shape
+    target = (1 - cut) * macs(bench.teacher, shape)
+    samples, (importance, everywhere) = bench.splits.train.first(SAMPLES, 0), PEERS[peer]
+    low, high = 0.0, 1.0
+    best, distance = deepcopy(bench.teacher), float("inf")
+    for _ in range(SEARCHES):
+        ratio = (low + high) / 2
+        model = deepcopy(bench.teacher).eval()
+        if "taylor" in peer:
+            target_loss(model(samples.inputs(slice(None))), samples.targets(slice(None))).backward()
+        tp.pruner.BasePruner(
+            model,
+            torch.zeros(2, *shape),
+            importance=importance(),
+            pruning_ratio=ratio,
+            global_pruning=everywhere,
+            ignored_layers=called(model, shape)[-1:],
+            round_to=_round_to(cut),
+        ).step()
+        model.zero_grad()
+        left = macs(model, shape)
+        if abs(left - target) < distance:
+            best, distance = model, abs(left - target)
+        low, high = (ratio, high) if left > target else (low, ratio)
+    return best
+
+
+def one_shot(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
+    """Accuracy without any training: as cut, with new BatchNorm statistics, and with the next layers refitted too."""
+    rows = {step: bench.costs(cut_ours(bench, criterion, cut, seed, step)) for step in STEPS}
+    steps = {f"{key}_{step}": row[key] for step, row in rows.items() for key in ("accuracy", "validation")}
+    return {"macs": rows["before"]["macs"], **steps}
+
+
+def one_shot_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -> Row:
+    """The same of torch-pruning, which has no compensation."""
+    model = cut_peer(bench, peer, cut)
+    before = bench.costs(model)
+    recalibrate_(model, bench.splits.train.first(SAMPLES, seed))
+    after = bench.costs(model)["accuracy"]
+    return {"macs": before["macs"], "accuracy_before": before["accuracy"], "accuracy_recalibrated": after}
+
+
+def recovered(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
+    """Cut and refitted, then trained towards the teacher."""
+    return _recovered(bench, cut_ours(bench, criterion, cut, seed, "compensated"), seed, epochs)
+
+
+def recovered_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -> Row:
+    """Cut by torch-pruning, then trained in the very same way."""
+    return _recovered(bench, cut_peer(bench, peer, cut), seed, epochs)
+
+
+def select(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
+    """Seconds to choose the channels for a target in MACs by Taylor: medians of three, in turns."""
+
+    def ours(scope: str) -> None:
+        params = _params(criterion, cut, recalibrate=False).model_copy(update={"scope": scope})
+        evidence, model = bench.evidence(seed), deepcopy(bench.teacher)
+        points = structured.scan(model, params, evidence) if scope == "sensitivity" else []
+        list(structured.shrink_(model, params, evidence, points, evidence.score(model)[0], [1.0]))
+
+    calls: dict[str, Callable[[], object]] = {
+        "seconds_global": lambda: ours("global"),
+        "seconds_with_scan": lambda: ours("sensitivity"),
+        "seconds_torch_pruning": lambda: cut_peer(bench, "taylor, global", cut),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(3):
+        for name, call in calls.items():
+            begun = time.process_time()
+            call()
+            seconds[name].append(time.process_time() - begun)
+    return {name: statistics.median(own) for name, own in seconds.items()}
+
+
+def summarise(bench: Bench) -> None:
+    """The headline figures of the rows measured so far; what has not been measured is null."""
+    rows = known(bench)
+    dense = macs(bench.teacher, bench.splits.card.input_shape)
+    ours = {(row["cut"], row["epochs"]): row for row in rows if row["kind"] == "recovered"}
+    theirs = {(row["cut"], row["epochs"]): row for row in rows if row["kind"] == "recovered peer"}
+    good = [row for row in ours.values() if bench.facts["accuracy"] - row["accuracy"] <= ALLOWED_DROP]
+    smallest = min(good, key=lambda row: row["macs"], default=None)
+    compared = len(ours.keys() & theirs.keys()) == len(CUTS) + 1
+    margins = [100 * (ours[key]["accuracy"] - theirs[key]["accuracy"]) for key in ours.keys() & theirs.keys()]
+    timed = next((row for row in rows if row["kind"] == "select"), None)
+    headline = {
+        "macs_ratio_at_0p3pp": dense / smallest["macs"] if smallest else None,
+        "latency_ratio_at_0p3pp": 1 / smallest["latency_share"] if smallest else None,
+        "min_margin_vs_torch_pruning_pp": min(margins) if compared else None,
+        "select_seconds_vs_torch_pruning": _faster(timed, "seconds_with_scan"),  # as the recovered rows choose
+        "select_seconds_vs_torch_pruning_without_scan": _faster(timed, "seconds_global"),
+        "teacher_accuracy": bench.facts["accuracy"],
+    }
+    shown = [{key: value for key, value in row.items() if key != "recipe"} for row in rows]
+    fashion.keep("pruning", sorted({row["seed"] for row in rows}), shown, headline)
+
+
+def _recovered(bench: Bench, model: Normalised, seed: int, epochs: int) -> Row:
+    recovery, splits = _recovery(), bench.splits
+    train = recovery.final.model_copy(update={"epochs": epochs})
+    objective = Objective(recovery.losses, recovery.target_weight)
+    scratch = Scratch(fashion.WORK / "scratch", "bench", splits.card.sha256)
+    answers = ask([bench.teacher], splits.train, recovery.answers, objective, train, seed=seed, scratch=scratch)
+    begun = time.process_time()
+    lesson = Lesson(objective, answers)
+    fit_(model, splits.train, splits.validation, train, seed=seed, series="recovery", lesson=lesson)
+    seconds = time.process_time() - begun
+    one = splits.test.first(1, 0)
+    reference = deployed(bench.teacher, splits.card, one)
+    latency = relative_latency(deployed(model, splits.card, one), reference, one)
+    return {**bench.costs(model), "latency_share": latency, "cpu_s": round(seconds, 1)}
+
+
+def _params(criterion: str, cut: float, *, recalibrate: bool = True, compensate: bool = False) -> ChannelPruning:
+    return ChannelPruning.model_validate(
+        {
+            "pattern": "channel",
+            "target": {"macs": 1 - cut},
+            "criterion": {"method": criterion},
+            "sensitivity": {"ratios": [0.25, 0.5, 0.75, 0.9]},
+            "round_to": _round_to(cut),
+            "recalibrate": recalibrate,
+            "compensate": compensate,
+        }
+    )
+
+
+def _round_to(cut: float) -> int:
+    """Fewer channels are left at high ratios than multiples of 8 can share out."""
+    return 8 if cut < 0.8 else 4
+
+
+def _recovery() -> Any:
+    return load_params(fashion.RECIPE).prune.recovery
+
+
+def _recipe(bench: Bench) -> str:
+    return f"{bench.facts['recipe']} {_recovery().model_dump_json()} {SAMPLES}"
+
+
+def _faster(timed: Row | None, ours: str) -> float | None:
+    return timed["seconds_torch_pruning"] / timed[ours] if timed else None
+
+
+def _validation(row: Row) -> float:
+    return float(row.get("validation_compensated", 0.0)) if row["cut"] == 0.7 and row["seed"] == 0 else 0.0
+
+
+MEASURES: Final[dict[str, Callable[[Bench, str, float, int, int], Row]]] = {
+    "one shot": one_shot,
+    "one shot peer": one_shot_peer,
+    "recovered": recovered,
+    "recovered peer": recovered_peer,
+    "select": select,
+}
+
+if __name__ == "__main__":
+    main()
