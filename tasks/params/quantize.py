@@ -45,6 +45,8 @@ class Int8(Section):
     scheme: Literal["int8"]
     portable: bool = True
     portable_samples: Count = 1000
+    equalise: bool = False
+    correct_bias: bool = False
     calibration: CalibrationMethod = Mse(method="mse")
 
 

@@ -21,6 +21,7 @@ from tasks.data.splits import Splits
 from tasks.params import Fp16, Int4WeightOnly, Int8, Int8Dynamic
 from tasks.quantize.auto import choose_ranges
 from tasks.quantize.calibration import chooser, observe
+from tasks.quantize.equalise import correct_biases, equalise
 from tasks.quantize.int8 import Weights
 from tasks.quantize.int8 import quantize as to_int8
 from tasks.quantize.portability import portable
@@ -39,7 +40,10 @@ def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
     def batches() -> Iterator[npt.NDArray[np.float32]]:
         return (inputs.numpy() for inputs, _ in in_order(samples, batch_size=128))
 
-    histograms, facts = observe(model, batches), dict[str, Any]()
+    facts: dict[str, Any] = {}
+    if params.equalise:
+        model, facts["equalised_pairs"] = equalise(model)
+    histograms = observe(model, batches)
     if params.calibration.method == "auto":
         ranges, methods = choose_ranges(model, histograms, batches)
         facts["calibration"] = dict(Counter(methods.values()))
@@ -48,7 +52,11 @@ def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
         ranges = {name: choose(histogram) for name, histogram in histograms.items()}
 
     def build(weights: Weights) -> onnx.ModelProto:
-        return to_int8(model, ranges, weights)
+        source = model
+        if params.correct_bias:
+            largest = 64 if weights == "reduced" else 127
+            source, facts["corrected_layers"] = correct_biases(model, batches, largest=largest)
+        return to_int8(source, ranges, weights)
 
     if not params.portable:
         return build("signed"), facts

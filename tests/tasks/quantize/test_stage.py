@@ -77,3 +77,12 @@ def test_calibration_by_tensor_is_counted_in_the_facts(reads, tmp_path):
     metrics, facts = quantized(reads, tmp_path / "quantized", calibration={"method": "auto"})
     assert metrics["agreement_with_float"] == 1 and set(facts["calibration"]) <= set(CALIBRATIONS)
     assert sum(facts["calibration"].values()) >= 3  # input, what is between, and logits
+
+
+def test_the_options_before_quantization_are_counted_and_change_the_file(reads, tmp_path):
+    plain, _ = quantized(reads, tmp_path / "plain")
+    metrics, facts = quantized(reads, tmp_path / "quantized", equalise=True, correct_bias=True)
+    # it has no convolutions, and one of its layers no bias
+    assert facts["equalised_pairs"] == 0 and facts["corrected_layers"] == 1
+    assert metrics["agreement_with_float"] == plain["agreement_with_float"] == 1
+    assert (tmp_path / "plain/model.onnx").read_bytes() != (tmp_path / "quantized/model.onnx").read_bytes()
