@@ -56,7 +56,7 @@ def equalise(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 def correct_biases(
     model: onnx.ModelProto, batches: Callable[[], Iterable[Values]], *, largest: int
 ) -> tuple[onnx.ModelProto, int]:
-    """The model with biases, where it has some, such that each layer's mean output survives the rounding of all weights before it.
+    """The model with its biases such that each layer's mean output survives the rounding of all weights before it.
 
     largest: the greatest level of a weight, of either sign: 127 for eight bits. One layer after the other.
 
