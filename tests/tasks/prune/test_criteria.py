@@ -14,6 +14,7 @@ from toy import blobs
 
 from tasks.data.batches import Samples
 from tasks.measure.accuracy import loss_and_accuracy
+from tasks.models.cnn import CNN
 from tasks.models.resnet import ResNet
 from tasks.params import Train
 from tasks.prune.channels import groups, remove_
@@ -147,16 +148,21 @@ def digits():
     return Samples(x, y, np.arange(600))
 
 
-@cache
-def trained():
-    torch.manual_seed(0)
-    model = ResNet((1, 8, 8), 10, (16, 24))
-    fit_(model, digits(), digits(), Train(epochs=4, batch_size=32, lr=0.01), seed=0, series="digits")
+def trained(seed, build):
+    torch.manual_seed(seed)
+    model = build()
+    fit_(model, digits(), digits(), Train(epochs=4, batch_size=32, lr=0.01), seed=seed, series="digits")
     return model
 
 
-def test_taylor_ranks_channels_as_the_loss_without_each_of_them_does():
-    model, shape = trained(), (1, 8, 8)
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "build",
+    [lambda: ResNet((1, 8, 8), 10, (16, 24)), lambda: CNN((1, 8, 8), 10, (12, 16), (1, 2))],
+    ids=["residual", "plain"],
+)
+def test_taylor_ranks_channels_as_the_loss_without_each_of_them_does(seed, build):
+    model, shape = trained(seed, build), (1, 8, 8)
     baseline, _ = loss_and_accuracy(model, digits())
     found = {name: groups(model, shape, CRITERIA[name], samples=digits().first(256, 0)) for name in ("taylor", "l2")}
     rises = []
