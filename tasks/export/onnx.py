@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 import numpy as np
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card
@@ -76,7 +77,28 @@ def _trace(model: nn.Module, card: Card, field: str) -> onnx.ModelProto:
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        reason = _unsupported(error, model, example) or " ".join(str(error.__cause__ or error).split())[:300]
         raise ValueError(f"{field}: cannot be exported to ONNX: {reason}") from None
     assert program is not None
     return program.model_proto
+
+
+def _unsupported(error: BaseException, model: nn.Module, example: Tensor) -> str | None:
+    """The operation that ONNX lacks and the modules that call it; None where the failure is of another kind."""
+    cause: BaseException | None = error
+    found = None
+    while cause and not found:
+        found = re.search(r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)'", str(cause))
+        cause = cause.__cause__
+    if not found:
+        return None
+    operation = found[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nodes = torch.export.export(model, (example,)).graph.nodes
+    # the exporter takes calls apart before it looks: aten.special_bessel_j0 has become prims.bessel_j0
+    callers = [node for node in nodes if node.op == "call_function" and operation in str(node.target)]
+    stacks = [list(node.meta.get("nn_module_stack", {}).values()) for node in callers]
+    paths = dict.fromkeys(stack[-1][0] or "the model itself" for stack in stacks if stack)
+    where = f", which {', '.join(paths)} calls" if paths else ""
+    return f"it has no {operation}{where}; put operations in its place that ONNX has, such as those of torch.nn"

@@ -83,3 +83,14 @@ def test_images_export_with_their_shape(tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
     export(model, card((1, 8, 8)), pictures(), tmp_path, "teacher.model")
     assert json.loads((tmp_path / "deploy.json").read_text())["inputs"][0]["shape"] == ["batch", 1, 8, 8]
+
+
+def test_an_operation_that_onnx_lacks_is_named_with_the_module_that_calls_it(tmp_path):
+    class Bessel(nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x)
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), Bessel()), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match=r"^teacher\.model: .* it has no bessel_j0, which 1\.1 calls; put") as caught:
+        export(model, card((4,)), DATA, tmp_path, "teacher.model")
+    assert "\n" not in str(caught.value)
