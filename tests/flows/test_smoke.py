@@ -38,6 +38,7 @@ def test_the_flow_compresses_at_least_four_times(project):
     summary = json.loads((project / "first.json").read_text())
     rows = {row["name"]: row for row in summary["variants"]}
     assert rows["teacher"]["size_bytes"] >= 4 * rows["quantized"]["size_bytes"]
+    assert all(0 < row["packed_bytes"] < row["size_bytes"] for row in rows.values())
     assert rows["quantized"]["accuracy"] > 0.9
     assert (project / "reports/report.html").stat().st_size > 10_000
 
