@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.measure.paired import Drop
+from tasks.evaluate.groups import Group
+from tasks.measure.paired import Drop, samples_to_prove
 from tasks.params import Budget
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -14,6 +15,9 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 TIMING_TOLERANCE = 0.05
 # 49/50 - 48/50 is 0.02 and a rounding error
 ROUNDING = 1e-9
+ALPHA = 0.05
+# samples of a slice; of fewer, a share says little
+FEWEST = 50
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ def accuracy_check(drop: Drop, samples: int, budget: Budget) -> Check:
     verdict: Verdict = "pass" if drop.upper95 <= limit else "fail" if drop.drop > limit else "inconclusive"
     note = f"drop {100 * drop.drop:.2f} pp, at most {100 * drop.upper95:.2f} pp with 95 % confidence, {samples} samples"
     if verdict == "inconclusive":
-        note += f"; with these disagreements {_samples_needed(drop, samples, limit):,} samples would decide"
+        needed = samples_to_prove(drop, samples, limit)
+        note += f"; with these disagreements {f'{needed:,}' if needed else 'no number of'} samples would decide"
     return Check("accuracy_drop_upper95", drop.upper95, limit, verdict, note)
 
 
@@ -52,6 +57,50 @@ def class_check(recall_drops: Sequence[float], support: Sequence[int], classes: 
     return Check("class_recall_drop", value, limit, verdict, note)
 
 
+def slice_check(slices: Sequence[Group], limit: float) -> Check:
+    """The declared slice that lost most; one of fewer than FEWEST samples cannot be judged."""
+    worst = max(slices, key=lambda one: (one.samples >= FEWEST, one.drop))
+    small = [one for one in slices if one.samples < FEWEST]
+    failed = worst.samples >= FEWEST and worst.drop > limit + ROUNDING
+    note = f"slice {worst.name}, {worst.samples} samples"
+    if small:
+        names = ", ".join(f"{one.name} ({one.samples})" for one in small)
+        note += f"; not testable with fewer than {FEWEST} samples: {names}"
+    return Check("slice_drop", worst.drop, limit, "fail" if failed else "inconclusive" if small else "pass", note)
+
+
+def significance_check(kind: Literal["class", "slice"], groups: Sequence[Group], limit: float) -> Check:
+    """Fails where a group lost more than `limit` and that is no chance; exact McNemar, adjusted by Holm.
+
+    A group so small that the loss of all its samples could be chance cannot be judged.
+    """
+    suspects = [one for one in groups if one.drop > limit + ROUNDING]
+    certain = [one for one in suspects if one.p < ALPHA]
+    small = [one for one in groups if 2 * 0.5**one.samples * len(groups) >= ALPHA]
+    verdict: Verdict = "fail" if certain else "inconclusive" if small else "pass"
+    lowest = min(suspects, key=lambda one: one.p, default=None)
+    shown = certain or [one for one in (lowest,) if one]
+    note = ", ".join(f"{kind} {one.name} lost {100 * one.drop:.2f} pp of {one.samples} samples" for one in shown)
+    note = note or f"no {kind} lost more than {100 * limit:.2f} pp"
+    if small and not certain:
+        note += f"; too small for any loss to be proven: {', '.join(f'{one.name} ({one.samples})' for one in small)}"
+    return Check(f"{kind}_mcnemar_p", lowest.p if lowest else 1.0, ALPHA, verdict, note)
+
+
+def floor_check(name: str, value: float, limit: float, samples: int, note: str) -> Check:
+    """A share that must not fall below its limit; with so few samples that one is too many it cannot be judged."""
+    return Check(name, value, limit, _judged(limit - value, (1 - limit) * samples), note)
+
+
+def ceiling_check(name: str, value: float, limit: float, samples: int, note: str) -> Check:
+    """A share that must not exceed its limit; with so few samples that one is too many it cannot be judged."""
+    return Check(name, value, limit, _judged(value - limit, limit * samples), note)
+
+
+def _judged(excess: float, allowed_samples: float) -> Verdict:
+    return "fail" if excess > ROUNDING else "inconclusive" if allowed_samples < 1 - ROUNDING else "pass"
+
+
 def limit_check(name: str, value: float, limit: float, note: str) -> Check:
     """A figure that must not exceed its limit."""
     return Check(name, value, limit, "pass" if value <= limit else "fail", note)
@@ -68,12 +117,6 @@ def overall(checks: Sequence[Check]) -> Verdict:
     """Fail where one check fails, else inconclusive where one is, else pass."""
     verdicts = {check.verdict for check in checks}
     return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
-
-
-def _samples_needed(drop: Drop, samples: int, limit: float) -> int:
-    """The width of the interval shrinks with the square root of n."""
-    room = max(limit - drop.drop, 1e-6)
-    return _ceil(samples * ((drop.upper95 - drop.drop) / room) ** 2)
 
 
 def _ceil(value: float) -> int:

@@ -12,41 +12,44 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from tasks.data.dataset import load_dataset
 from tasks.data.splits import Splits, load_splits
 from tasks.evaluate import gate
+from tasks.evaluate.behaviour import REFERENCE, Comparison, behaviour_checks, compare
 from tasks.evaluate.environment import environment
 from tasks.evaluate.figures import Quality, quality
+from tasks.evaluate.groups import Right, slice_members
 from tasks.evaluate.variants import PARENTS, Cost, answers, costs
 from tasks.export.packed import packed
 from tasks.files import Files
 from tasks.measure.integers import integer_op_share, operations
-from tasks.measure.paired import Drop, paired_drop
 from tasks.params import Budget, Evaluate
 from tasks.report.html import render_report
 from tasks.report.plots import write_plots
 from tasks.training.curves import read_curves
 
-REFERENCE: Final = "teacher"
 FINAL: Final = "quantized"
-LOGGED: Final = ("accuracy", "accuracy_drop", "f1_macro", "agreement", "size_bytes", "macs", "latency_ms_p50")
+LOGGED: Final = (
+    *("accuracy", "accuracy_drop", "f1_macro", "agreement", "negative_flips", "nll", "brier", "ece"),
+    *("size_bytes", "macs", "latency_ms_p50"),
+)
 
 
 def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[str, float]:
     """Measure all variants, judge each by the budget, and write summary, report and plots."""
     data = load_splits(files.reads)
     folders = {name: files.reads[name] for name in PARENTS}
-    predicted = answers(folders, data.test)
+    probabilities = answers(folders, data.test)
+    predicted = {name: found.argmax(1) for name, found in probabilities.items()}
     cost, eager = costs(folders, data.card, data.test, params)
     targets = data.test.targets(slice(None)).numpy()
     figures = {name: quality(targets, labels, len(data.card.classes)) for name, labels in predicted.items()}
-    drops = {
-        name: paired_drop(predicted[REFERENCE] == targets, labels == targets) for name, labels in predicted.items()
-    }
+    slices = _slices(params, files, data)
+    found = {name: compare(name, probabilities, targets, data.card.classes, slices) for name in PARENTS}
     variants = []
     for name in PARENTS:
-        agreement = float((predicted[name] == predicted[REFERENCE]).mean())
-        checks = [] if name == REFERENCE else _checks(name, budget, figures, drops[name], cost, data)
-        variants.append(_row(name, folders[name], agreement, figures, drops[name], cost[name], data, checks))
+        checks = [] if name == REFERENCE else _checks(name, budget, figures, found[name], cost, data)
+        variants.append(_row(name, folders[name], figures, found[name], cost[name], data, checks))
     summary = {
         "reference": REFERENCE,
         "final": FINAL,
@@ -55,7 +58,7 @@ def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[
         "data": _data(data),
         "variants": variants,
         "eager_teacher": asdict(eager),
-        "smallest_detectable_drop": drops[FINAL].smallest_detectable,
+        "smallest_detectable_drop": found[FINAL].drop.smallest_detectable,
         "environment": environment(),
     }
     details = _details(files, data, targets, predicted, figures)
@@ -66,14 +69,21 @@ def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[
     return {f"{row['name']}/{key}": row[key] for row in variants for key in LOGGED}
 
 
+def _slices(params: Evaluate, files: Files, data: Splits) -> dict[str, Right]:
+    """Of the columns that evaluate.slices and the data's card name."""
+    columns = list(dict.fromkeys([*data.card.slices, *params.slices]))
+    return slice_members(load_dataset(files.reads["data"]).table(), columns, data.test.indices) if columns else {}
+
+
 def _checks(
-    name: str, budget: Budget, figures: Mapping[str, Quality], drop: Drop, cost: Mapping[str, Cost], data: Splits
+    name: str, budget: Budget, figures: Mapping[str, Quality], found: Comparison, cost: Mapping[str, Cost], data: Splits
 ) -> list[gate.Check]:
     own, latency = figures[name], cost[name].timing.latency_ms_p50
-    checks = [gate.accuracy_check(drop, len(data.test), budget)]
+    checks = [gate.accuracy_check(found.drop, len(data.test), budget)]
     if budget.max_class_recall_drop is not None:
         lost = [before - after for before, after in zip(figures[REFERENCE].recall, own.recall, strict=True)]
         checks.append(gate.class_check(lost, own.support, data.card.classes, budget.max_class_recall_drop))
+    checks += behaviour_checks(found, budget, len(data.test))
     if budget.max_size_bytes is not None:
         checks.append(gate.limit_check("size_bytes", cost[name].size_bytes, budget.max_size_bytes, "model.onnx"))
     if budget.max_latency_ms is not None:
@@ -86,14 +96,13 @@ def _checks(
 def _row(
     name: str,
     folder: Path,
-    agreement: float,
     figures: Mapping[str, Quality],
-    drop: Drop,
+    found: Comparison,
     cost: Cost,
     data: Splits,
     checks: list[gate.Check],
 ) -> dict[str, Any]:
-    own = figures[name]
+    own, drop = figures[name], found.drop
     lost = np.subtract(figures[REFERENCE].recall, own.recall)
     worst = int(lost.argmax())
     return {
@@ -109,7 +118,11 @@ def _row(
         "f1_macro": own.f1_macro,
         "worst_class": data.card.classes[worst],
         "worst_class_recall_drop": float(lost[worst]),
-        "agreement": agreement,
+        "agreement": found.agreement,
+        "negative_flips": drop.negative_flips,
+        "positive_flips": drop.positive_flips,
+        **asdict(found.confidence),
+        "slices": [asdict(one) for one in found.slices],
         "packed_bytes": len(packed((folder / "model.onnx").read_bytes())),
         "integer_op_share": integer_op_share(operations(folder / "model.onnx")),
         **cost.figures(),

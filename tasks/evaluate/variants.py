@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 
 from tasks import checkpoint
 from tasks.data.batches import Samples
@@ -48,12 +49,21 @@ class Cost:
         }
 
 
-def answers(folders: Mapping[str, Path], test: Samples) -> dict[str, npt.NDArray[np.int64]]:
-    """(len(test),) predicted class of each file that ships, by ONNX Runtime."""
-    return {
-        name: run(open_session(folder / "model.onnx"), test).argmax(1).astype(np.int64)
-        for name, folder in folders.items()
-    }
+def answers(folders: Mapping[str, Path], test: Samples) -> dict[str, npt.NDArray[np.float64]]:
+    """(len(test), classes) probabilities of each file that ships, by ONNX Runtime.
+
+    Raises:
+        ValueError: a file answers with numbers that are not finite.
+    """
+    return {name: _probabilities(folder / "model.onnx", test) for name, folder in folders.items()}
+
+
+def _probabilities(path: Path, samples: Samples) -> npt.NDArray[np.float64]:
+    logits = run(open_session(path), samples).astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError(f"evaluate: {path} answers with numbers that are not finite; train it with a smaller lr")
+    found: npt.NDArray[np.float64] = softmax(logits, axis=1)
+    return found
 
 
 def costs(folders: Mapping[str, Path], card: Card, test: Samples, params: Evaluate) -> tuple[dict[str, Cost], Timing]:

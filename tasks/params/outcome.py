@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from tasks.params.section import Count, NonNegative, Positive, Section
+from tasks.params.section import Count, Fraction, NonNegative, Positive, Section
 
 
 class Evaluate(Section):
@@ -15,6 +15,7 @@ class Evaluate(Section):
     latency_rounds: Count = 20
     latency_runs: Count = 20
     throughput_batch_size: Count = 256
+    slices: list[str] = []
 
 
 class Register(Section):
@@ -22,10 +23,19 @@ class Register(Section):
 
 
 class Budget(Section):
-    """What the user allows, against the teacher. None leaves a figure unlimited."""
+    """What the user allows, against the teacher. None leaves a figure unlimited.
+
+    max_significant_drop: of a class or slice whose loss is no chance. min_parent_agreement: of the quantized file.
+    """
 
     max_accuracy_drop: NonNegative = 0.005
     max_class_recall_drop: NonNegative | None = 0.02
+    max_slice_drop: NonNegative | None = 0.05
+    max_significant_drop: NonNegative | None = 0.02
+    min_agreement: Fraction | None = 0.97
+    min_parent_agreement: Fraction | None = 0.99
+    max_negative_flips: NonNegative | None = 0.015
+    max_ece_increase: NonNegative | None = 0.01
     max_size_bytes: Count | None = None
     max_latency_ms: Positive | None = None
 

@@ -15,6 +15,7 @@ from tasks.report.coreset import coreset_section
 from tasks.report.distillation import distillation
 from tasks.report.matrix import Matrix, difference, matrix
 from tasks.report.pruning import diary_table, sensitivity_chart, speed_note
+from tasks.report.quality import quality_section
 from tasks.report.quantization import quantization_section
 from tasks.report.variants import SERIES, chosen, consecutive
 from tasks.report.wording import byte_size, check_figure, check_name, percent, points, short, significant, times
@@ -52,6 +53,7 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         trade_offs=_trade_offs(summary, reference, final, series),
         matrices=matrices,
         recall=recall,
+        quality=quality_section(summary),
         shown_classes=MOST_CLASSES if len(details.get("classes") or ()) > MOST_CLASSES else None,
         coreset=coreset_section(details.get("coreset") or {}),
         distillation=distillation(summary, details.get("distillation") or {}),

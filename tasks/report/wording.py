@@ -62,6 +62,8 @@ def check_figure(name: str, value: float | None) -> str:
     """A check's value or limit in the unit its name calls for."""
     if value is None:
         return DASH
+    if "agreement" in name or "flips" in name:
+        return percent(value)
     if "drop" in name:
         return f"{points(value)} pp"
     if "bytes" in name or "size" in name:

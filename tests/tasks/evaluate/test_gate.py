@@ -8,7 +8,7 @@ BUDGET = Budget(max_accuracy_drop=0.01)
 
 
 def drop(value, upper95):
-    return Drop(value, upper95, 0.0, 1.0)
+    return Drop(value, upper95, upper95, 0.0, 1.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(

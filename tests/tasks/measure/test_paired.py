@@ -4,7 +4,7 @@ from scipy.stats import chi2
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
 
-from tasks.measure.paired import holm, mcnemar, paired_drop
+from tasks.measure.paired import holm, mcnemar, mcnemar_exact, paired_drop, samples_to_prove, unseen
 
 
 def answers(both, lost, gained, neither=0):
@@ -25,7 +25,31 @@ def test_mcnemar_agrees_with_statsmodels(lost, gained):
 
 def test_golden_mcnemar_of_section_6():
     assert mcnemar(123, 106) == pytest.approx(0.2904, abs=5e-5)
+    assert chi2.isf(mcnemar(123, 106), 1) == pytest.approx(1.1179, abs=5e-5)
     assert mcnemar(287, 147) == pytest.approx(chi2.sf(44.518, 1), rel=1e-3)
+    assert chi2.isf(mcnemar(287, 147), 1) == pytest.approx(44.518, abs=5e-4)
+
+
+def test_the_samples_that_would_decide_do_decide_where_the_floor_rules():
+    """No loss in 100: the floor is 2.95 pp. 1 pp needs log(0.05) / log(0.99), 298.07, not 100 * 2.95^2."""
+    found = paired_drop(*answers(100, 0, 0))
+    assert samples_to_prove(found, 100, 0.01) == 299
+    assert unseen(299) <= 0.01 < unseen(298)
+
+
+def test_the_samples_that_would_decide_do_decide_where_the_interval_rules():
+    found = paired_drop(*answers(360, 24, 16))  # a drop of 2 %
+    needed = samples_to_prove(found, 400, 0.03)
+    scale = needed / 400
+    again = paired_drop(*answers(*(round(count * scale) for count in (360, 24, 16))))
+    assert again.upper95 == pytest.approx(0.03, abs=2e-4)
+    assert samples_to_prove(found, 400, 0.02) is None and samples_to_prove(found, 400, 0.0) is None
+
+
+def test_exact_mcnemar_agrees_with_statsmodels():
+    for lost, gained in ((0, 0), (1, 0), (9, 2), (30, 10), (123, 106)):
+        expected = reference([[50, lost], [gained, 7]], exact=True).pvalue if lost + gained else 1
+        assert mcnemar_exact(lost, gained) == pytest.approx(expected, abs=1e-9)
 
 
 def test_mcnemar_is_symmetric_and_one_without_disagreement():

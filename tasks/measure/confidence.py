@@ -1,0 +1,45 @@
+"""How far a model's probabilities can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import brier_score_loss, log_loss
+
+BINS: Final = 15
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """nll: mean negative log-likelihood, nats; brier: in [0, 2]; ece: expected calibration error, in [0, 1]."""
+
+    nll: float
+    brier: float
+    ece: float
+
+
+def confidence(targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> Confidence:
+    """targets: (n,); probabilities: (n, classes), rows sum to 1.
+
+    Brier 1950, the squares summed over classes.
+    """
+    labels = list(range(probabilities.shape[1]))
+    return Confidence(
+        nll=float(log_loss(targets, probabilities, labels=labels)),
+        brier=float(brier_score_loss(targets, probabilities, labels=labels, scale_by_half=False)),
+        ece=calibration_error(targets, probabilities),
+    )
+
+
+def calibration_error(targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> float:
+    """Distance between the largest probability and the share of right answers, over BINS equal ranges, by their sizes.
+
+    Guo et al. 2017, arXiv:1706.04599.
+    """
+    largest, right = probabilities.max(1), probabilities.argmax(1) == targets
+    place = np.minimum((largest * BINS).astype(int), BINS - 1)
+    apart = np.bincount(place, largest, BINS) - np.bincount(place, right, BINS)
+    return float(np.abs(apart).sum() / len(targets))
