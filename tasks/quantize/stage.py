@@ -47,8 +47,12 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
 
 
 def _emulated(facts: dict[str, Any]) -> dict[str, float]:
-    """Accuracy of the file that ships on other processors, where it was emulated."""
+    """Accuracy of the file that ships on either kind of processor, on so many of the validation samples."""
     if "portability" not in facts:
         return {}
     portability = facts["portability"]
-    return {f"accuracy_{name}": value for name, value in portability["accuracy"][portability["weights"]].items()}
+    accuracy = portability["accuracy"][portability["weights"]]
+    return {
+        **{f"accuracy_{name}": value for name, value in accuracy.items()},
+        "emulated_samples": portability["samples"],
+    }
