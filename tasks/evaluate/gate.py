@@ -37,7 +37,7 @@ def accuracy_check(drop: Drop, samples: int, budget: Budget) -> Check:
     verdict: Verdict = "pass" if drop.upper95 <= limit else "fail" if drop.drop > limit else "inconclusive"
     note = f"drop {100 * drop.drop:.2f} pp, at most {100 * drop.upper95:.2f} pp with 95 % confidence, {samples} samples"
     if verdict == "inconclusive":
-        needed = samples_to_prove(drop, samples, limit)
+        needed = samples_to_prove(drop, limit)
         note += f"; with these disagreements {f'{needed:,}' if needed else 'no number of'} samples would decide"
     return Check("accuracy_drop_upper95", drop.upper95, limit, verdict, note)
 

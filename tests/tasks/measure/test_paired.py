@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
 
-from tasks.measure.paired import holm, mcnemar, mcnemar_exact, paired_drop, samples_to_prove, unseen
+from tasks.measure.paired import holm, mcnemar, mcnemar_exact, paired_drop, samples_to_prove, score_limit, unseen
 
 
 def answers(both, lost, gained, neither=0):
@@ -30,20 +31,36 @@ def test_golden_mcnemar_of_section_6():
     assert chi2.isf(mcnemar(287, 147), 1) == pytest.approx(44.518, abs=5e-4)
 
 
+@pytest.mark.parametrize(("lost", "gained", "n"), [(10, 4, 100), (3, 0, 361), (217, 139, 10_000), (2, 9, 50)])
+def test_at_the_score_limit_the_likeliest_shares_are_just_not_rejected(lost, gained, n):
+    """The share of gains is found by maximising the likelihood, not by the formula."""
+    limit = score_limit(lost, gained, n)
+
+    def surprise(gain):
+        return -(
+            lost * np.log(gain + limit) + gained * np.log(gain) + (n - lost - gained) * np.log(1 - 2 * gain - limit)
+        )
+
+    low, high = max(0, -limit) + 1e-12, (1 - limit) / 2 - 1e-12
+    gain = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    spread = np.sqrt(n * (2 * gain + limit * (1 - limit)))
+    assert (n * limit - (lost - gained)) / spread == pytest.approx(1.6448536, abs=1e-3)
+
+
 def test_the_samples_that_would_decide_do_decide_where_the_floor_rules():
     """No loss in 100: the floor is 2.95 pp. 1 pp needs log(0.05) / log(0.99), 298.07, not 100 * 2.95^2."""
     found = paired_drop(*answers(100, 0, 0))
-    assert samples_to_prove(found, 100, 0.01) == 299
+    assert samples_to_prove(found, 0.01) == 299
     assert unseen(299) <= 0.01 < unseen(298)
 
 
 def test_the_samples_that_would_decide_do_decide_where_the_interval_rules():
     found = paired_drop(*answers(360, 24, 16))  # a drop of 2 %
-    needed = samples_to_prove(found, 400, 0.03)
+    needed = samples_to_prove(found, 0.03)
     scale = needed / 400
     again = paired_drop(*answers(*(round(count * scale) for count in (360, 24, 16))))
     assert again.upper95 == pytest.approx(0.03, abs=2e-4)
-    assert samples_to_prove(found, 400, 0.02) is None and samples_to_prove(found, 400, 0.0) is None
+    assert samples_to_prove(found, 0.02) is None and samples_to_prove(found, 0.0) is None
 
 
 def test_exact_mcnemar_agrees_with_statsmodels():
@@ -59,10 +76,10 @@ def test_mcnemar_is_symmetric_and_one_without_disagreement():
 
 
 def test_the_upper_limit_by_hand():
-    """n 100, 10 lost, 4 gained: 0.06 + 1.64485 * sqrt(14 - 36 / 100) / 100."""
+    """n 100, 10 lost, 4 gained; Wald's 0.06 + 1.64485 * sqrt(14 - 36 / 100) / 100 is 0.120749."""
     found = paired_drop(*answers(80, 10, 4, 6))
     assert found.drop == pytest.approx(0.06)
-    assert found.upper95 == pytest.approx(0.120749, abs=1e-6)
+    assert found.upper95 == pytest.approx(0.126983, abs=1e-6)
     assert found.smallest_detectable == pytest.approx(2.486475 * 14**0.5 / 100, abs=1e-6)
     assert found.mcnemar_p == mcnemar(10, 4)
 
