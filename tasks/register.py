@@ -18,6 +18,7 @@ from tasks.adapters.versions import provenance
 from tasks.data.dataset import load_dataset
 from tasks.files import Files
 from tasks.params import Params, Register, Tracking, load_params
+from tasks.report.variants import candidate
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def register(params: Register, tracking: Tracking, files: Files) -> dict[str, fl
     rows = _example(files.reads["data"])
     with open_registry(tracking, root, params.model_name) as registry:
         known, versions = _register_all(registry, everything, summary, files, rows)
-        best = _best(summary["variants"])
+        best = candidate(summary["variants"])
         registry.point(CANDIDATE, versions[best] if best else None)
     models = {name: version.tags[MODEL_ID] for name, version in versions.items() if MODEL_ID in version.tags}
     # every section of the params that is a stage and has left figures; the others have no file in metrics/
@@ -89,12 +90,6 @@ def _parents_first(variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return 1 + generation(parents[name]) if parents[name] else 0
 
     return sorted(variants, key=lambda variant: generation(variant["name"]))
-
-
-def _best(variants: list[dict[str, Any]]) -> str | None:
-    """The smallest that passed; of equals, the first."""
-    passed = [variant for variant in variants if variant["gate"] == "pass"]
-    return str(min(passed, key=lambda variant: variant["size_bytes"])["name"]) if passed else None
 
 
 def _judgement(variant: Mapping[str, Any]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from tasks.measure.integers import integer_op_share, operations
 from tasks.params import Budget, Evaluate
 from tasks.report.html import render_report
 from tasks.report.plots import write_plots
+from tasks.report.variants import candidate
 from tasks.training.curves import read_curves
 
 FINAL: Final = "quantized"
@@ -132,7 +133,7 @@ def _row(
 
 
 def _verdict(variants: list[dict[str, Any]]) -> str:
-    by_name = {row["name"]: row for row in variants}
+    by_name, best = {row["name"]: row for row in variants}, candidate(variants)
     teacher, final = by_name[REFERENCE], by_name[FINAL]
     smaller = teacher["size_bytes"] / final["size_bytes"]
     faster = teacher["latency_ms_p50"] / final["latency_ms_p50"]
@@ -143,6 +144,7 @@ def _verdict(variants: list[dict[str, Any]]) -> str:
         f"{smaller:.1f}x smaller and {faster:.1f}x faster at batch 1 than the {REFERENCE}, "
         f"accuracy {100 * final['accuracy']:.2f} % against {100 * teacher['accuracy']:.2f} %, "
         f"a drop of at most {100 * final['accuracy_drop_upper95']:.2f} pp with 95 % confidence."
+        f"{'' if best == FINAL else f' The candidate is {best}.' if best else ' No variant is a candidate.'}"
     )
 
 

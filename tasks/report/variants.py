@@ -30,6 +30,12 @@ def chosen(summary: Mapping[str, Any], role: Literal["reference", "final"]) -> M
     raise ValueError(f"summary: {role} is '{summary[role]}', which is not among the variants {names}")
 
 
+def candidate(variants: Sequence[Mapping[str, Any]]) -> str | None:
+    """The name of the smallest that passed the gate, which register takes; of equals, the first."""
+    passed = [variant for variant in variants if variant["gate"] == "pass"]
+    return str(min(passed, key=lambda variant: variant["size_bytes"])["name"]) if passed else None
+
+
 def consecutive(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a training in their order; where epochs start anew, as after each round of pruning, they count on."""
     rows: list[dict[str, Any]] = []
