@@ -77,8 +77,16 @@ ONE_BUDGET = "coreset.k_center: give exactly one of fraction and per_class"
             "coreset.method is 'k_centre'; it must be one of 'random', 'stratified', 'k_means', 'herding', 'k_center'",
         ),
         ("coreset: {fraction: 0.5}", BUDGET, "coreset lacks its method; `downsize list` shows what there is"),
-        ("quantize: {calibration: {method: max}}", None, "quantize.int8.calibration.method is 'max'; it must be one of "),
-        ("quantize: {scheme: int4}", None, "quantize.scheme is 'int4'; it must be one of 'int8', 'int8_dynamic', 'fp16'"),
+        (
+            "quantize: {calibration: {method: max}}",
+            None,
+            "quantize.int8.calibration.method is 'max'; it must be one of ",
+        ),
+        (
+            "quantize: {scheme: int4}",
+            None,
+            "quantize.scheme is 'int4'; it must be one of 'int8', 'int8_dynamic', 'fp16'",
+        ),
         ("channel, target: {sparsity: 0.5}", "channel, target: {macs: 0.5}", "unknown key prune.channel.target.spars"),
         (
             "pattern: rows",
