@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tasks.coreset.distances import ELEMENTS, blocks, near_zero, nearest, squared_distances
 from tasks.coreset.evidence import Features, Indices
 
-KEPT: Final = 1 << 26  # distances that are kept, not computed again each time they are needed: 256 MiB
+KEPT: Final = 1 << 28  # distances that are kept, not computed again each time they are needed: 1 GiB
 BATCH: Final = 16
 
 

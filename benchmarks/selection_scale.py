@@ -1,0 +1,171 @@
+"""Time and memory of the geometry methods up to a million samples, and lazy facility location beside apricot-select.
+
+    python benchmarks/selection_scale.py METHOD SAMPLES     # one measurement, in a process of its own; prints JSON
+
+benchmarks/coreset.py runs it and keeps the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import fashion
+import numpy as np
+
+from tasks.coreset.distances import near_zero
+from tasks.coreset.evidence import Evidence
+from tasks.coreset.facility import facility_order, objective
+from tasks.coreset.selection import choose, quota
+
+LARGE: Final = 1_000_000
+SIZES: Final = (100_000, LARGE)
+WIDTH, CLASSES, FRACTION = 128, 10, 0.01
+CELL: Final = 5_000
+METHODS: Final[dict[str, dict[str, Any]]] = {
+    "k_means": {},
+    "herding": {},
+    "k_center": {"partition": CELL},
+    "facility_location": {"partition": CELL},
+}
+PEERS: Final = fashion.WORK.parent / "peers"
+BESIDE: Final = ((5_700, 570), (12_000, 600))  # samples, and how many of them are chosen
+# the very matrix of similarities that ours works by; the first call compiles
+APRICOT: Final = """
+import json, sys, time
+import numpy as np
+from apricot import FacilityLocationSelection
+features = np.load(sys.argv[1]).astype(np.float64)
+started = time.process_time()
+norms = (features ** 2).sum(1)
+distances = np.sqrt(np.maximum(norms[:, None] + norms - 2 * features @ features.T, 0))
+np.fill_diagonal(distances, 0)
+similarity = distances.max() - distances
+matrix = time.process_time() - started
+FacilityLocationSelection(5, metric="precomputed").fit(similarity[:50, :50].copy())
+begun = time.process_time()
+found = FacilityLocationSelection(int(sys.argv[2]), metric="precomputed", optimizer="lazy").fit(similarity)
+seconds = time.process_time() - begun
+print(json.dumps({"seconds": matrix + seconds, "order": found.ranking.tolist(), "largest": distances.max()}))
+"""
+
+
+def measures(evidence: Evidence) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Every measurement by its name; apricot's where it can be installed."""
+    found: dict[str, Callable[[], dict[str, Any]]] = {
+        f"apricot {samples} {count}": partial(beside_apricot, evidence, samples, count) for samples, count in BESIDE
+    }
+    for samples in SIZES:
+        for method in METHODS:
+            found[f"scale {method} {samples}"] = partial(apart, method, samples)
+    return found
+
+
+def apart(method: str, samples: int) -> dict[str, Any]:
+    """In a process of its own, whose peak memory is that of the selection."""
+    done = subprocess.run([sys.executable, __file__, method, str(samples)], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def one(method: str, samples: int) -> dict[str, Any]:
+    """Select 1 % per class from a memory-mapped file.
+
+    Memory is the process's peak less what it held before, pages of the mapped file included.
+    """
+    path = fashion.WORK / f"features_{samples}.npy"
+    if not path.is_file():
+        _write(path, samples)
+    features = np.load(path, mmap_mode="r")
+    labels = np.arange(samples) % CLASSES
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**10
+    begun = time.process_time()
+    wanted = quota(labels, CLASSES, fraction=FRACTION, per_class=None)
+    chosen = choose(method, Evidence(features, labels), wanted, np.random.default_rng(0), knobs=METHODS[method])
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    return {
+        "kind": "scale",
+        "method": method,
+        "samples": samples,
+        "chosen": len(chosen.indices),
+        "seconds": time.process_time() - begun,
+        "peak_gib": peak,
+        "data_gib": features.nbytes / 2**30,
+    }
+
+
+def _write(path: Path, samples: int) -> None:
+    """Clusters of Gaussians, ten to a class, a part at a time."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((10 * CLASSES, WIDTH)).astype(np.float32)
+    partial_path = path.with_suffix(".partial.npy")
+    out = np.lib.format.open_memmap(partial_path, mode="w+", dtype=np.float32, shape=(samples, WIDTH))
+    for start in range(0, samples, 100_000):
+        stop = min(start + 100_000, samples)
+        labels = np.arange(start, stop) % CLASSES
+        own = 10 * labels + rng.integers(0, 10, stop - start)
+        out[start:stop] = centres[own] + 0.7 * rng.standard_normal((stop - start, WIDTH), dtype=np.float32)
+    out.flush()
+    partial_path.replace(path)
+
+
+def beside_apricot(evidence: Evidence, samples: int, count: int) -> dict[str, Any]:
+    """The first samples by features of the proxy, in turns, from features to chosen samples: theirs with its matrix.
+
+    speedup: of the faster of our two searches whose objective, of the same similarities, is within 1 % of theirs.
+    """
+    features = np.ascontiguousarray(evidence.features[:samples])
+    path = PEERS / "features.npy"
+    python = _apricot()
+    np.save(path, features)
+    ours, theirs, orders = [], [], []
+    for _ in range(3):
+        begun = time.process_time()
+        moved = near_zero(features)
+        order = facility_order(moved, moved, count)
+        ours.append(time.process_time() - begun)
+        done = subprocess.run(
+            [str(python), "-c", APRICOT, str(path), str(count)], capture_output=True, text=True, check=True
+        )
+        peer = json.loads(done.stdout.splitlines()[-1])
+        theirs.append(peer["seconds"])
+        orders = [order, np.array(peer["order"])]
+    lazy, peer_value = (objective(features, order, peer["largest"]) for order in orders)
+    begun = time.process_time()
+    moved = near_zero(features)
+    stochastic = objective(
+        features, facility_order(moved, moved, count, np.random.default_rng(0), 0.1), peer["largest"]
+    )
+    seconds = time.process_time() - begun
+    close = stochastic / peer_value > 0.99
+    return {
+        "kind": "apricot",
+        "samples": len(features),
+        "chosen": count,
+        "seconds": min(ours),
+        "seconds_apricot": min(theirs),
+        "objective_ratio": lazy / peer_value,
+        "seconds_stochastic": seconds,
+        "objective_ratio_stochastic": stochastic / peer_value,
+        "speedup": min(theirs) / (min(*ours, seconds) if close else min(ours)),
+    }
+
+
+def _apricot() -> Path:
+    """Its Python, in an environment of its own, made where it is missing."""
+    python = PEERS / "apricot" / "bin" / "python"
+    if not python.is_file():
+        PEERS.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS / "apricot")], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "apricot-select", "scikit-learn"], check=True)
+    return python
+
+
+if __name__ == "__main__":
+    print(json.dumps(one(sys.argv[1], int(sys.argv[2]))))
