@@ -37,6 +37,7 @@ bench: install
 	python benchmarks/distillation.py
 	python benchmarks/pruning.py
 	python benchmarks/synthesis.py
+	python benchmarks/coreset.py
 
 docs: install
 	cog -r docs/reference.md
