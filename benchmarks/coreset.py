@@ -178,7 +178,7 @@ def summarise() -> None:
         print(f"{row['fraction']:<6} {row['labels']:8} {row['method']:18} {100 * row['accuracy_mean']:.2f}{spread}")
     others = [row for row in found if row["kind"] != "selection"]
     seeds = sorted({row["seed"] for row in found if row["kind"] == "selection"})
-    fashion.keep("coreset", seeds, table + others, headline(table, others))
+    fashion.keep("coreset", seeds, table + others + selection_scale.growth(others), headline(table, others))
 
 
 def _cell(same: list[Row]) -> Row:

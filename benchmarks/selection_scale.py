@@ -8,12 +8,12 @@ benchmarks/coreset.py runs it and keeps the rows.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from math import log
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +68,21 @@ def measures(evidence: Evidence) -> dict[str, Callable[[], dict[str, Any]]]:
     return found
 
 
+def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The exponent of the time between the two sizes, of each method that has both."""
+    seconds = {(row["method"], row["samples"]): row["seconds"] for row in rows if row["kind"] == "scale"}
+    small, large = SIZES
+    return [
+        {
+            "kind": "growth",
+            "method": method,
+            "exponent": log(seconds[method, large] / seconds[method, small]) / log(large / small),
+        }
+        for method in METHODS
+        if (method, small) in seconds and (method, large) in seconds
+    ]
+
+
 def apart(method: str, samples: int) -> dict[str, Any]:
     """In a process of its own, whose peak memory is that of the selection."""
     done = subprocess.run([sys.executable, __file__, method, str(samples)], capture_output=True, text=True, check=True)
@@ -84,11 +99,11 @@ def one(method: str, samples: int) -> dict[str, Any]:
         _write(path, samples)
     features = np.load(path, mmap_mode="r")
     labels = np.arange(samples) % CLASSES
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**10
+    before = _memory_gib("VmRSS")
     begun = time.process_time()
     wanted = quota(labels, CLASSES, fraction=FRACTION, per_class=None)
     chosen = choose(method, Evidence(features, labels), wanted, np.random.default_rng(0), knobs=METHODS[method])
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    peak = _memory_gib("VmHWM") - before
     return {
         "kind": "scale",
         "method": method,
@@ -98,6 +113,12 @@ def one(method: str, samples: int) -> dict[str, Any]:
         "peak_gib": peak,
         "data_gib": features.nbytes / 2**30,
     }
+
+
+def _memory_gib(name: str) -> float:
+    """Of /proc: getrusage's peak would count the parent's, from before this program was loaded."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) / 2**20
 
 
 def _write(path: Path, samples: int) -> None:
