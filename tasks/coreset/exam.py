@@ -9,18 +9,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from tasks.data.augment import draw, generator_of
 from tasks.data.batches import Samples
 from tasks.data.splits import Splits, moments
 from tasks.measure.accuracy import accuracy, logits
+from tasks.measure.confidence import calibration_error
 from tasks.models.normalised import Normalised
 from tasks.params import Augment
 
 LOOKED_AT: Final = 5000  # samples, for what is asked beside the validation split itself
 FEWEST: Final = 20  # of a slice in the validation split, for its accuracy to say anything
-BINS: Final = 15
 NOISE: Final = 0.3  # of an input's standard deviation
 SHIFT: Final = 0.08  # of the shorter side, at least a pixel
 CORRUPTIONS: Final = {"image": ("noise", "shift"), "tabular": ("jitter",)}  # by kind of data
@@ -77,7 +76,7 @@ def examined(model: Normalised, samples: Samples, exam: Exam) -> tuple[dict[str,
         "worst_class_recall": float(recall.min()),
         **worst_slice(right, exam.slices),
         "gap": accuracy(model, samples.first(LOOKED_AT, 0)) - float(right.mean()),
-        "calibration_error": calibration_error(answers.softmax(1), right),
+        "calibration_error": calibration_error(targets, answers.double().softmax(1).numpy()),
         **{f"{name}_drop": clean - accuracy(model, found) for name, found in exam.corrupted.items()},
     }, right
 
@@ -91,14 +90,3 @@ def worst_slice(right: Right, slices: Columns) -> dict[str, float]:
         if count >= FEWEST
     ]
     return {"worst_slice_accuracy": min(shares)} if shares else {}
-
-
-def calibration_error(probabilities: Tensor, right: Right) -> float:
-    """Mean distance between the largest probability and the share of right answers, over BINS equal ranges of it.
-
-    probabilities: (n, classes); right: (n,). Guo et al. 2017, arXiv:1706.04599.
-    """
-    confidence = probabilities.double().amax(1).numpy()
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    apart = np.bincount(place, confidence, BINS) - np.bincount(place, right, BINS)
-    return float(np.abs(apart).sum() / len(right))

@@ -3,7 +3,7 @@ import pytest
 import torch
 from toy import blobs, card, pictures
 
-from tasks.coreset.exam import Exam, calibration_error, examined, make_exam, worst_slice
+from tasks.coreset.exam import Exam, examined, make_exam, worst_slice
 from tasks.data.batches import Samples
 from tasks.data.splits import Splits
 
@@ -83,9 +83,3 @@ def test_a_shift_moves_images_by_a_pixel_or_so():
     for before, after in zip(data.validation.inputs(slice(None)).numpy(), moved, strict=True):
         padded = np.pad(before[0], 1, mode="reflect")
         assert any(np.array_equal(padded[r : r + 8, c : c + 8], after[0]) for r in range(3) for c in range(3))
-
-
-def test_calibration_error_by_hand():
-    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [1.0, 0.0]])
-    # two at 0.9 of which one is right, one at 0.6 and right, one at 1.0 and right
-    assert calibration_error(probabilities, np.array([1, 0, 1, 1], bool)) == pytest.approx((0.8 + 0.4) / 4)

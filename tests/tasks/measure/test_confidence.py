@@ -23,6 +23,12 @@ def test_over_and_under_confidence_in_one_bin_cancel():
     assert calibration_error(np.array([0, 0]), np.array([[1.0, 0.0], [1.0, 0.0]])) == 0
 
 
+def test_answers_of_one_range_are_taken_together():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [1.0, 0.0]])
+    # two at 0.9 of which one is right, one at 0.6 and right, one at 1.0 and right
+    assert calibration_error(np.array([0, 1, 1, 0]), probabilities) == pytest.approx((0.8 + 0.4) / 4)
+
+
 def test_agrees_with_plain_formulas_and_scikit_learn():
     rng = np.random.default_rng(0)
     p, y = rng.dirichlet(np.ones(4), 500), rng.integers(0, 4, 500)
