@@ -58,6 +58,9 @@ def times(before: float | None, after: float | None) -> str:
     return f"{TIMES}{significant(before / after, 2)}" if before and after else DASH
 
 
+SPELLED: Final = {"upper95": "(95\u00a0%)", "mcnemar": "McNemar", "ece": "ECE"}
+
+
 def check_figure(name: str, value: float | None) -> str:
     """A check's value or limit in the unit its name calls for."""
     if value is None:
@@ -70,10 +73,12 @@ def check_figure(name: str, value: float | None) -> str:
         return byte_size(value)
     if "latency" in name or name.endswith("_ms"):
         return f"{significant(value)} ms"
+    if name.endswith("_p"):
+        return f"{value:.3f}"
     return significant(value, 4)
 
 
 def check_name(name: str) -> str:
     """A check's name in words, without the unit its figure carries: `class recall drop`, `latency p50 vs parent`."""
     words = [word for word in name.removeprefix("max_").split("_") if word not in ("bytes", "ms")]
-    return " ".join(words).replace("upper95", "(95\u00a0%)")
+    return " ".join(SPELLED.get(word, word) for word in words)

@@ -41,6 +41,7 @@ def test_times_of_nothing_is_unknown_not_infinite() -> None:
         ("size_bytes", 46_320, "46.3 kB"),
         ("latency_ms", 0.2, "0.200 ms"),
         ("parity", 0.9871, "0.9871"),
+        ("class_mcnemar_p", 0.05, "0.050"),
         ("size_bytes", None, DASH),
     ],
 )
@@ -51,4 +52,5 @@ def test_a_check_is_shown_in_the_unit_of_its_name(name: str, value: float | None
 def test_a_check_is_called_without_its_unit() -> None:
     names = ("max_size_bytes", "latency_ms", "class_recall_drop", "latency_ms_p50_vs_parent", "accuracy_drop_upper95")
     shown = ["size", "latency", "class recall drop", "latency p50 vs parent", "accuracy drop (95\u00a0%)"]
+    assert [check_name(name) for name in ("class_mcnemar_p", "ece_increase")] == ["class McNemar p", "ECE increase"]
     assert [check_name(name) for name in names] == shown
