@@ -164,7 +164,20 @@ class Recovery(Section):
         return self
 
 
-class ChannelPruning(Section):
+class Pruning(Section):
+    """What every pattern has.
+
+    ignore: names of layers, or of what they lie in, that stay whole. recalibrate: BatchNorm statistics, after each cut.
+    calibration_samples: of the training, for whatever looks at data.
+    """
+
+    ignore: Names = ()
+    recalibrate: bool = True
+    calibration_samples: Count = 256
+    recovery: Recovery = Recovery()
+
+
+class ChannelPruning(Pruning):
     pattern: Literal["channel"]
     target: Target
     ladder: Ladder = Ladder()
@@ -173,15 +186,11 @@ class ChannelPruning(Section):
     schedule: Schedule = Linear(method="linear")
     sensitivity: Sensitivity = Sensitivity()
     round_to: Count = 4
-    ignore: Names = ()
     protect: Protect = Protect()
-    recalibrate: bool = True
     compensate: bool = False
-    calibration_samples: Count = 256
-    recovery: Recovery = Recovery()
 
 
-class HeadPruning(Section):
+class HeadPruning(Pruning):
     """Heads of nn.MultiheadAttention, in a layer of a transformer or alone."""
 
     pattern: Literal["head"]
@@ -191,13 +200,9 @@ class HeadPruning(Section):
     scope: Scope = "sensitivity"
     schedule: Schedule = Linear(method="linear")
     sensitivity: Sensitivity = Sensitivity()
-    ignore: Names = ()
-    recalibrate: bool = True
-    calibration_samples: Count = 256
-    recovery: Recovery = Recovery()
 
 
-class LayerPruning(Section):
+class LayerPruning(Pruning):
     """Whole blocks that keep the shape of their input, the one first without which the loss is least.
 
     blocks: their names; none listed means the innermost that add to their input.
@@ -209,25 +214,17 @@ class LayerPruning(Section):
     blocks: Names = ()
     schedule: Schedule = Linear(method="linear")
     sensitivity: Subset = Subset()
-    ignore: Names = ()
-    recalibrate: bool = True
-    calibration_samples: Count = 256
-    recovery: Recovery = Recovery()
 
 
-class UnstructuredPruning(Section):
+class UnstructuredPruning(Pruning):
     pattern: Literal["unstructured"]
     target: SparsityTarget
     criterion: WeightCriterion = L1(method="l1")
     schedule: Schedule = Cubic(method="cubic")
     sensitivity: Sensitivity = Sensitivity()
-    ignore: Names = ()
-    recalibrate: bool = True
-    calibration_samples: Count = 256
-    recovery: Recovery = Recovery()
 
 
-class NmPruning(Section):
+class NmPruning(Pruning):
     """Of every `m` weights that follow each other along the inputs, `n` stay."""
 
     pattern: Literal["n_m"]
@@ -236,10 +233,6 @@ class NmPruning(Section):
     criterion: WeightCriterion = L1(method="l1")
     schedule: Schedule = OneShot(method="one_shot")
     sensitivity: Subset = Subset()
-    ignore: Names = ()
-    recalibrate: bool = True
-    calibration_samples: Count = 256
-    recovery: Recovery = Recovery()
 
     @model_validator(mode="after")
     def _some_go(self) -> NmPruning:

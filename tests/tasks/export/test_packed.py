@@ -104,7 +104,7 @@ def test_bad_files_are_refused_in_one_line(data, message, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_any_byte_changed_is_noticed():
+def test_a_changed_byte_never_gives_other_contents():
     data = packed(b"some weights " * 9)
     for place in range(len(data)):
         changed = bytearray(data)
