@@ -3,16 +3,14 @@
 import json
 from copy import deepcopy
 
-import numpy as np
 import pytest
 import torch
 from networks import Encoder, Preactivated
+from round_trip import serves_as_any_other
 from torch import nn
 from toy import card, pictures, stirred
 
 from tasks import checkpoint
-from tasks.export.onnx import export
-from tasks.measure.runtime import open_session
 from tasks.measure.size import macs
 from tasks.models.cnn import CNN
 from tasks.models.resnet import ResNet
@@ -232,14 +230,7 @@ def test_it_comes_back_bit_for_bit_exports_trains_on_and_is_pruned_again(tmp_pat
     checkpoint.save(model, CARD, tmp_path / "once", parent="student")
     again = checkpoint.load(tmp_path / "once", CARD)
     assert torch.equal(again(X), model.eval()(X)) and str(again) == str(model) and removed(again) == gone != []
-    checkpoint.save(again, CARD, tmp_path / "twice", parent="student")
-    for name in ("weights.safetensors", "model.json"):
-        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
-    again.train()(X).sum().backward()
-    assert all(parameter.grad is not None for parameter in again.parameters())
-    export(again.eval(), CARD, pictures(), tmp_path / "once", "model")
-    answers = open_session(tmp_path / "once" / "model.onnx").run(None, {"x": X.numpy()})[0]
-    np.testing.assert_allclose(answers, again(X).detach().numpy(), rtol=1e-4, atol=1e-4)
+    serves_as_any_other(again, CARD, X, tmp_path)
     list(shrink_(again, params(0.9), costing(dict.fromkeys(names, 0.0)), [1.0]))
     assert len(removed(again)) > len(gone)
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from networks import Attending, Encoder, Transformer
+from round_trip import serves_as_any_other
 from torch import nn
 from toy import card, pictures, stirred
 
 from tasks import checkpoint
-from tasks.export.onnx import export
-from tasks.measure.runtime import open_session
 from tasks.measure.size import macs
 from tasks.models.attention import Attention, keep_heads_, prunable
 from tasks.models.cnn import CNN
@@ -229,14 +228,7 @@ def test_it_comes_back_bit_for_bit_exports_trains_on_and_is_pruned_again(tmp_pat
     model = saved(tmp_path / "once")
     again = checkpoint.load(tmp_path / "once", CARD)
     assert torch.equal(again(X), model.eval()(X)) and str(again) == str(model)
-    checkpoint.save(again, CARD, tmp_path / "twice", parent="student")
-    for name in ("weights.safetensors", "model.json"):
-        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
-    again.train()(X).sum().backward()
-    assert all(parameter.grad is not None for parameter in again.parameters())
-    export(again.eval(), CARD, pictures(), tmp_path / "once", "model")
-    answers = open_session(tmp_path / "once" / "model.onnx").run(None, {"x": X.numpy()})[0]
-    np.testing.assert_allclose(answers, again(X).detach().numpy(), rtol=1e-4, atol=1e-4)
+    serves_as_any_other(again, CARD, X, tmp_path)
     smaller = macs(again, IMAGE)
     list(shrink_(again, params(0.9, scope="uniform"), Evidence(IMAGE, score, pictures()), [], 0.0, [1.0]))
     assert macs(again, IMAGE) <= 0.9 * smaller
