@@ -15,6 +15,7 @@ UNIONS: Final[dict[str, Any]] = {
     "pattern": params.Prune,
     "schedule": params.Schedule,
     "calibration": params.CalibrationMethod,
+    "rounding": params.Rounding,
     "scheme": params.Quantize,
 }
 MODELS: Final = (

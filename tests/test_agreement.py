@@ -16,6 +16,7 @@ from tasks.prune.criteria import CRITERIA
 from tasks.prune.schedules import SCHEDULES
 from tasks.quantize.calibration import CALIBRATIONS
 from tasks.quantize.schemes import SCHEMES
+from tasks.quantize.weights import WEIGHTS
 from tasks.stages import STAGES
 from tasks.training.losses import LOSSES
 
@@ -77,6 +78,7 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
         ("criterion", CRITERIA),
         ("schedule", SCHEDULES),
         ("calibration", [*CALIBRATIONS, "auto"]),
+        ("rounding", [*WEIGHTS, "gptq"]),
         ("scheme", SCHEMES),
     ],
 )

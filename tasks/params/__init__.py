@@ -14,12 +14,14 @@ from tasks.params.quantize import (
     CalibrationMethod,
     Entropy,
     Fp16,
+    Gptq,
     Int4WeightOnly,
     Int8,
     Int8Dynamic,
     Mse,
     Percentile,
     Quantize,
+    Rounding,
 )
 from tasks.params.recipe import Params, load_params
 from tasks.params.section import Factory, Section
@@ -48,6 +50,7 @@ __all__ = [
     "Factory",
     "FeatureLoss",
     "Fp16",
+    "Gptq",
     "Herding",
     "Ingest",
     "Int4WeightOnly",
@@ -69,6 +72,7 @@ __all__ = [
     "RandomSelection",
     "Range",
     "Register",
+    "Rounding",
     "Schedule",
     "Section",
     "Slim",

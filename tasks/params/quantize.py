@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tasks.params.section import Count, Section
+from tasks.params.section import Count, Section, Share
 
 
 class Calibration(Section):
@@ -58,11 +58,33 @@ class Fp16(Section):
     scheme: Literal["fp16"]
 
 
+class Rtn(Section):
+    """Each weight to the nearest level."""
+
+    method: Literal["rtn"]
+
+
+class Hqq(Section):
+    method: Literal["hqq"]
+
+
+class Gptq(Section):
+    """`damping` is a share of the mean square of the inputs; the largest inputs' weights come first where asked."""
+
+    method: Literal["gptq"]
+    samples: Count = 256
+    damping: Share = 0.01
+    activation_order: bool = True
+
+
+Rounding = Annotated[Rtn | Hqq | Gptq, Field(discriminator="method")]
+
+
 class Int4WeightOnly(Section):
-    """Levels are stored in four bits, fewer too: those are for what packs the file further."""
+    """Weights take `bits` each, and two half-precision numbers a group."""
 
     scheme: Literal["int4_weight_only"]
-    method: Literal["rtn", "hqq"] = "hqq"
+    rounding: Rounding = Hqq(method="hqq")
     bits: Annotated[int, Field(ge=2, le=4)] = 4
     group_size: Annotated[int, Field(ge=8)] = 32
 

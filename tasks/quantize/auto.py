@@ -9,7 +9,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from tasks.quantize.calibration import CALIBRATIONS, LEVELS, Histogram, Range, Values
+from tasks.quantize.calibration import CALIBRATIONS, LEVELS, Histogram, Range
+from tasks.quantize.inner import Values
 
 
 def choose_ranges(

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
-Values = npt.NDArray[np.float32]
+from tasks.quantize.inner import Values, inner_values
+
 Range = tuple[float, float]
 LEVELS: Final = 256
 BINS: Final = 2048
@@ -66,9 +66,9 @@ def observe(model: onnx.ModelProto, batches: Callable[[], Iterable[Values]]) -> 
     Raises:
         ValueError: a tensor is not finite.
     """
-    names, session = _open_inner(model)
+    names = [model.graph.input[0].name, *_floats(model)]
     lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    for tensors in _runs(session, names, batches()):
+    for tensors in inner_values(model, names, batches()):
         for name, values in tensors.items():
             # numpy's minimum keeps NaN, Python's min drops it
             lows[name] = float(np.minimum(lows[name], values.min()))
@@ -76,38 +76,17 @@ def observe(model: onnx.ModelProto, batches: Callable[[], Iterable[Values]]) -> 
     if broken := [name for name in names if not np.isfinite([lows[name], highs[name]]).all()]:
         raise ValueError(f"quantize.calibration: tensor {broken[0]} is not finite on the calibration samples")
     counts = {name: np.zeros(BINS, np.int64) for name in names}
-    for tensors in _runs(session, names, batches()):
+    for tensors in inner_values(model, names, batches()):
         for name, values in tensors.items():
             if highs[name] > lows[name]:
                 counts[name] += np.histogram(values, BINS, (lows[name], highs[name]))[0]
     return {name: Histogram(counts[name], lows[name], highs[name]) for name in names if highs[name] > lows[name]}
 
 
-def _open_inner(model: onnx.ModelProto) -> tuple[list[str], onnxruntime.InferenceSession]:
-    """A session that returns every float tensor of the graph."""
-    inner = onnx.ModelProto()
-    inner.CopyFrom(model)
-    floats = [
-        info
-        for info in [*inner.graph.value_info, *inner.graph.output]
-        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    ]
-    del inner.graph.output[:]
-    inner.graph.output.extend(floats)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # fusing would hide the tensors that are to be seen
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(inner.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [session.get_inputs()[0].name, *(info.name for info in floats)], session
-
-
-def _runs(
-    session: onnxruntime.InferenceSession, names: list[str], batches: Iterable[Values]
-) -> Iterable[Mapping[str, Values]]:
-    for inputs in batches:
-        outputs: list[Values] = session.run(names[1:], {names[0]: inputs})
-        yield dict(zip(names, [inputs, *outputs], strict=True))
+def _floats(model: onnx.ModelProto) -> list[str]:
+    """Every float tensor that a node makes, as far as shapes were inferred."""
+    infos = [*model.graph.value_info, *model.graph.output]
+    return [info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
 
 
 def _search(histogram: Histogram, cost: Callable[[Histogram, float, float], float]) -> Range:

@@ -13,10 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
 
-from tasks.quantize.calibration import Values
+from tasks.quantize.inner import Values, inner_values
 
 # what a positive factor per channel passes through unchanged
 HOMOGENEOUS: Final = frozenset(
@@ -164,17 +163,10 @@ def _means(
     model: onnx.ModelProto, layers: list[onnx.NodeProto], batches: Iterable[Values]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """(channels,): mean output of each layer over samples and places, by the name of the output."""
-    inner = onnx.ModelProto()
-    inner.CopyFrom(model)
-    del inner.graph.output[:]
-    inner.graph.output.extend(helper.make_empty_tensor_value_info(layer.output[0]) for layer in layers)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    session = onnxruntime.InferenceSession(inner.SerializeToString(), options, providers=["CPUExecutionProvider"])
     totals: dict[str, Any] = {layer.output[0]: 0.0 for layer in layers}
     samples = 0
-    for inputs in batches:
-        samples += len(inputs)
-        for name, values in zip(totals, session.run(None, {session.get_inputs()[0].name: inputs}), strict=True):
+    for found in inner_values(model, list(totals), batches):
+        samples += len(next(iter(found.values()), ()))
+        for name, values in found.items():
             totals[name] = totals[name] + values.reshape(*values.shape[:2], -1).astype(np.float64).mean(2).sum(0)
     return {name: total / samples for name, total in totals.items()}

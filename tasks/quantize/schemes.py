@@ -18,28 +18,25 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from tasks.data.batches import in_order
 from tasks.data.splits import Splits
-from tasks.params import Fp16, Int4WeightOnly, Int8, Int8Dynamic
+from tasks.params import Fp16, Gptq, Int4WeightOnly, Int8, Int8Dynamic
 from tasks.quantize.auto import choose_ranges
 from tasks.quantize.calibration import chooser, observe
 from tasks.quantize.equalise import correct_biases, equalise
+from tasks.quantize.gptq import GptqOrRtn
 from tasks.quantize.int8 import Weights
 from tasks.quantize.int8 import quantize as to_int8
+from tasks.quantize.layers import grams, layers
 from tasks.quantize.portability import portable
-from tasks.quantize.weights import quantize_weights
+from tasks.quantize.weights import WEIGHTS, quantize_weights
 
 Made = tuple[onnx.ModelProto, dict[str, Any]]  # and what quantization.json says of how it came about
+BATCH: Final = 128
 DYNAMIC: Final = ["MatMul", "Gemm", "LSTM", "Attention"]
 
 
 def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
     """Weights and activations, whose ranges are read off training samples beforehand."""
-    samples = data.coreset.first(params.calibration.samples, seed)
-    if not len(samples):
-        raise ValueError("quantize.calibration has no samples: the coreset is empty; a larger one would do")
-
-    def batches() -> Iterator[npt.NDArray[np.float32]]:
-        return (inputs.numpy() for inputs, _ in in_order(samples, batch_size=128))
-
+    batches = _batches(data, params.calibration.samples, seed)
     facts: dict[str, Any] = {}
     if params.equalise:
         model, facts["equalised_pairs"] = equalise(model)
@@ -86,8 +83,26 @@ def fp16(model: onnx.ModelProto, params: Fp16, data: Splits, seed: int) -> Made:
 
 
 def int4_weight_only(model: onnx.ModelProto, params: Int4WeightOnly, data: Splits, seed: int) -> Made:
-    """Weights in four bits on disk, float in memory."""
-    return quantize_weights(model, params.method, bits=params.bits, group_size=params.group_size), {}
+    """Weights in four bits or fewer on disk, float in memory."""
+    rounding = params.rounding
+    if isinstance(rounding, Gptq):
+        observed = grams(model, layers(model.graph), _batches(data, rounding.samples, seed))
+        knobs = rounding.model_dump(exclude={"method", "samples"})
+        gptq = GptqOrRtn(observed, params.bits, **knobs)
+        return quantize_weights(model, gptq, group_size=params.group_size), {"gptq": gptq.facts()}
+    nearest = WEIGHTS[rounding.method]
+    made = quantize_weights(
+        model, lambda layer, groups: nearest(groups, bits=params.bits), group_size=params.group_size
+    )
+    return made, {}
+
+
+def _batches(data: Splits, count: int, seed: int) -> Callable[[], Iterator[npt.NDArray[np.float32]]]:
+    """Inputs of `count` samples of the coreset, the same at each call."""
+    samples = data.coreset.first(count, seed)
+    if not len(samples):
+        raise ValueError("quantize.calibration has no samples: the coreset is empty; a larger one would do")
+    return lambda: (inputs.numpy() for inputs, _ in in_order(samples, batch_size=BATCH))
 
 
 SCHEMES: Final[Mapping[str, Callable[..., Made]]] = {

@@ -65,12 +65,20 @@ def test_bits_that_cannot_be_are_refused(bits):
         TypeAdapter(Quantize).validate_python({"scheme": "int4_weight_only", "bits": bits})
 
 
-def test_calibration_without_samples_is_refused(reads, tmp_path):
+@pytest.mark.parametrize("params", [{"scheme": "int8"}, {"scheme": "int4_weight_only", "rounding": {"method": "gptq"}}])
+def test_calibration_without_samples_is_refused(reads, tmp_path, params):
     empty = tmp_path / "coreset"
     empty.mkdir()
     np.savez(empty / "indices.npz", indices=np.array([], np.int64))
     with pytest.raises(ValueError, match=r"^quantize\.calibration has no samples: the coreset is empty"):
-        quantized(reads | {"coreset": empty}, tmp_path / "quantized", scheme="int8")
+        quantized(reads | {"coreset": empty}, tmp_path / "quantized", **params)
+
+
+def test_gptq_reads_the_coreset_and_says_what_it_was_worth(reads, tmp_path):
+    params = {"scheme": "int4_weight_only", "rounding": {"method": "gptq", "samples": 20}, "bits": 3}
+    metrics, facts = quantized(reads, tmp_path / "quantized", **params)
+    assert metrics["agreement_with_float"] == 1
+    assert facts["gptq"]["layers"] == 2 and 0 < facts["gptq"]["output_error_vs_rtn"] < 1
 
 
 def test_calibration_by_tensor_is_counted_in_the_facts(reads, tmp_path):

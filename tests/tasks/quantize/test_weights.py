@@ -13,6 +13,10 @@ def groups(*shape, seed=0):
     return np.random.default_rng(seed).standard_t(4, shape).astype(np.float32) / 10
 
 
+def stored(model, method="rtn", bits=4, group_size=32):
+    return quantize_weights(model, lambda layer, rows: WEIGHTS[method](rows, bits=bits), group_size=group_size)
+
+
 def error(found, weights):
     return np.abs(found.values - weights)
 
@@ -54,7 +58,7 @@ def test_the_file_computes_with_exactly_the_expanded_weights(method, tmp_path):
     padded = np.pad(weight, ((0, 0), (0, 11))).reshape(7, 3, 16)
     expanded = WEIGHTS[method](padded, bits=4).values.reshape(7, -1)[:, :37]
     x = np.eye(37, dtype=np.float32)
-    found = answers(quantize_weights(model, method, bits=4, group_size=16), x, tmp_path)
+    found = answers(stored(model, method, group_size=16), x, tmp_path)
     assert np.array_equal(found, expanded.T)
 
 
@@ -62,12 +66,12 @@ def test_the_file_computes_with_exactly_the_expanded_weights(method, tmp_path):
 def test_weights_that_stand_upright_are_grouped_along_their_inputs_too(operator, tmp_path):
     weight = groups(16, 3)
     model = graph([helper.make_node(operator, ["x", "w"], ["logits"])], [("w", weight)], (16,))
-    found = answers(quantize_weights(model, "rtn", bits=4, group_size=16), np.eye(16, dtype=np.float32), tmp_path)
+    found = answers(stored(model, "rtn", group_size=16), np.eye(16, dtype=np.float32), tmp_path)
     assert np.array_equal(found, rtn(weight.T.reshape(3, 1, 16), bits=4).values.reshape(3, 16).T)
 
 
 def test_weights_are_expanded_once_at_load_and_not_at_every_call(tmp_path):
-    onnx.save(quantize_weights(conv_net(), "rtn", bits=4, group_size=32), tmp_path / "model.onnx")
+    onnx.save(stored(conv_net(), "rtn", group_size=32), tmp_path / "model.onnx")
     open_session(tmp_path / "model.onnx", optimised=tmp_path / "optimised.onnx")
     kinds = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
     assert not kinds & {"Cast", "Sub", "Mul", "Slice", "DequantizeLinear"}
@@ -75,7 +79,7 @@ def test_weights_are_expanded_once_at_load_and_not_at_every_call(tmp_path):
 
 def test_the_file_is_small_whole_and_the_same_after_reloading(tmp_path):
     source, x = conv_net((32, 64)), inputs()
-    small = slim(quantize_weights(source, "hqq", bits=4, group_size=32))
+    small = slim(stored(source, "hqq", group_size=32))
     onnx.checker.check_model(small, full_check=True)
     first = answers(small, x, tmp_path)
     assert np.array_equal(answers(onnx.load(tmp_path / "answers.onnx"), x, tmp_path), first)
@@ -86,7 +90,7 @@ def test_the_file_is_small_whole_and_the_same_after_reloading(tmp_path):
 
 def test_a_model_without_weights_and_one_with_nan_are_refused():
     with pytest.raises(ValueError, match=r"^quantize\.scheme: the model has no convolution or product"):
-        quantize_weights(graph([helper.make_node("Neg", ["x"], ["logits"])]), "rtn", bits=4, group_size=32)
+        stored(graph([helper.make_node("Neg", ["x"], ["logits"])]), "rtn", group_size=32)
     broken = graph([helper.make_node("MatMul", ["x", "w"], ["logits"])], [("w", groups(4, 3) * np.nan)], (4,))
     with pytest.raises(ValueError, match=r"^quantize\.scheme: weight w is not finite"):
-        quantize_weights(broken, "rtn", bits=4, group_size=32)
+        stored(broken, "rtn", group_size=32)
