@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test check format bench mlflow prefect docs
+.PHONY: install demo test slow check format bench mlflow prefect stack-up stack-down docs
 
 install: $(BIN)/.installed
 
@@ -18,6 +18,10 @@ demo: install
 
 test: install
 	pytest
+
+# Kills, servers and searches: tens of minutes
+slow: install
+	pytest tests/slow
 
 check: install
 	ruff format --check .
@@ -49,3 +53,10 @@ mlflow: install
 
 prefect: install
 	PREFECT_HOME=$(CURDIR)/.prefect PREFECT_SERVER_ANALYTICS_ENABLED=false prefect server start --host 127.0.0.1 --port 4200
+
+# The servers of a team, with passwords, on loopback; they outlive the command. infra/README.md says how to use them
+stack-up:
+	$(PYTHON) infra/native.py up
+
+stack-down:
+	$(PYTHON) infra/native.py down
