@@ -9,17 +9,17 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-PARAMS_OPTION: Final = click.option(
-    "--params", type=click.Path(path_type=Path), default=None, help="Params file; params.yaml where none is given."
-)
-JSON_OPTION: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+from flows import registry_cli
+from flows.options import JSON_OPTION, PARAMS_OPTION
+from flows.options import params_path as _path
+from flows.options import project_root as _root
+from flows.options import show as _print
 
 # every package's telemetry is off, and nothing but loopback is asked for anything
 QUIET: Final = {
@@ -43,6 +43,10 @@ def downsize(debug: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in ("tasks", "flows"):
         logging.getLogger(package).setLevel(logging.INFO)
+
+
+for verb in registry_cli.VERBS:
+    downsize.add_command(verb)
 
 
 @downsize.command()
@@ -121,39 +125,6 @@ def compare(params: Path | None, methods: str | None, fractions: str, seeds: int
     _print([asdict(cell) for cell in cells], f"{coresets.comparison_text(cells)}\n{chart}", as_json)
 
 
-@downsize.command()
-@PARAMS_OPTION
-def register(params: Path | None) -> None:
-    """Register the variants that a run or `dvc repro` left here; twice changes nothing."""
-    from flows.workspace import existing, tracked
-    from tasks.stages import run_stage
-
-    root = _root()
-    workspace = existing(root, _path(params))
-    tracked(root)
-    run_stage("register", workspace)
-
-
-@downsize.command()
-@PARAMS_OPTION
-@JSON_OPTION
-def promote(params: Path | None, as_json: bool) -> None:
-    """Move `champion` to the candidate that passed the budget."""
-    from flows.promote import promote as move
-
-    _move(move, params, as_json)
-
-
-@downsize.command()
-@PARAMS_OPTION
-@JSON_OPTION
-def rollback(params: Path | None, as_json: bool) -> None:
-    """Put the previous champion back."""
-    from flows.promote import rollback as move
-
-    _move(move, params, as_json)
-
-
 @downsize.command(name="list")
 @click.argument("family", required=False)
 @JSON_OPTION
@@ -218,26 +189,6 @@ def _disk_line(error: OSError) -> str:
     return str(error)
 
 
-def _root() -> Path:
-    from flows.workspace import find_root
-
-    return find_root(Path.cwd())
-
-
-def _path(params: Path | None) -> Path:
-    return params if params else _root() / "params.yaml"
-
-
-def _move(move: Callable[[Path, Any], Any], params: Path | None, as_json: bool) -> None:
-    from flows.workspace import tracked
-    from tasks.params import load_params
-
-    root = _root()
-    tracked(root)
-    moved = move(root, load_params(_path(params)))
-    _print(asdict(moved), str(moved), as_json)
-
-
 def _comparison(summary: dict[str, Any], workspace: Path) -> str:
     from tasks.report.table import comparison_table
 
@@ -246,10 +197,6 @@ def _comparison(summary: dict[str, Any], workspace: Path) -> str:
         f"Report:    {workspace / 'reports' / 'report.html'}\n"
         f"MLflow UI: mlflow ui --backend-store-uri {os.environ.get('MLFLOW_TRACKING_URI', 'sqlite:///mlflow.db')}"
     )
-
-
-def _print(value: object, text: str, as_json: bool) -> None:
-    click.echo(json.dumps(value, indent=2, default=str) if as_json else text)
 
 
 if __name__ == "__main__":

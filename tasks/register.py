@@ -12,11 +12,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from tasks.adapters.registry import MODEL_ID, Registry, Version, open_registry
+from tasks.adapters.registry import MODEL_ID, SHA256, Registry, Version, open_registry
 from tasks.adapters.tracking import complete_parent, open_recipe
 from tasks.adapters.versions import provenance
 from tasks.data.dataset import load_dataset
 from tasks.files import Files
+from tasks.model_card import model_card
 from tasks.params import Params, Register, Tracking, load_params
 from tasks.report.variants import candidate
 
@@ -40,11 +41,16 @@ def register(params: Register, tracking: Tracking, files: Files) -> dict[str, fl
     summary = json.loads(files.reads["summary"].read_text(encoding="utf-8"))
     root = files.reads["summary"].parents[1]
     everything = load_params(root / "params.yaml")
-    rows = _example(files.reads["data"])
-    with open_registry(tracking, root, params.model_name) as registry:
-        known, versions = _register_all(registry, everything, summary, files, rows)
-        best = candidate(summary["variants"])
-        registry.point(CANDIDATE, versions[best] if best else None)
+    best = candidate(summary["variants"])
+    try:
+        with open_registry(tracking, root, params.model_name) as registry:
+            known, versions = _register_all(registry, everything, summary, files)
+            registry.point(CANDIDATE, versions[best].number if best else None)
+            cards = _write_cards(registry, versions, summary, params, files)
+    except ConnectionError as error:
+        kept = "the variants stay in artifacts/; `downsize register` files them as soon as it answers"
+        raise ConnectionError(f"{error}; {kept}") from None
+    _write(files.writes["card"], cards[best or summary["final"]])
     models = {name: version.tags[MODEL_ID] for name, version in versions.items() if MODEL_ID in version.tags}
     # every section of the params that is a stage and has left figures; the others have no file in metrics/
     complete_parent(everything, root, list(everything.model_dump(by_alias=True)), models)
@@ -62,15 +68,16 @@ def register(params: Register, tracking: Tracking, files: Files) -> dict[str, fl
 
 
 def _register_all(
-    registry: Registry, params: Params, summary: Mapping[str, Any], files: Files, rows: npt.NDArray[np.float32]
+    registry: Registry, params: Params, summary: Mapping[str, Any], files: Files
 ) -> tuple[int, dict[str, Version]]:
     """How many were known, and the version of every variant."""
-    recipe = open_recipe(registry.client, params, files.reads["summary"].parents[1])
-    origin = provenance(params, recipe.root)
+    with registry.exclusive():  # two at once would make two runs of the same recipe
+        recipe = open_recipe(registry.client, params, files.reads["summary"].parents[1])
+    origin, rows = provenance(params, recipe.root), _example(files.reads["data"])
     known, versions = 0, dict[str, Version]()
     for variant in _parents_first(summary["variants"]):
         name, folder = variant["name"], files.reads[variant["name"]]
-        key = {"variant": name, "artifact_sha256": _sha256(folder / "model.onnx")}
+        key = {"variant": name, SHA256: _sha256(folder / "model.onnx")}
         if version := registry.find(**key):
             registry.tag(version, _judgement(variant))
             known += 1
@@ -80,6 +87,23 @@ def _register_all(
             version = registry.add(name, folder, recipe, tags=tags, rows=rows)
         versions[name] = version
     return known, versions
+
+
+def _write_cards(
+    registry: Registry, versions: Mapping[str, Version], summary: Mapping[str, Any], params: Register, files: Files
+) -> dict[str, str]:
+    """The model card of every variant, which is its version's description from now on."""
+    data = load_dataset(files.reads["data"]).card
+    cards = {name: model_card(params.model_name, one, summary, data, params) for name, one in versions.items()}
+    for name, card in cards.items():
+        registry.describe(versions[name], card)
+    return cards
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _parents_first(variants: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -103,6 +103,7 @@ STAGES: Final[Mapping[str, Stage]] = {
         ("register", "tracking"),
         {"data": DATA["data"], "summary": "reports/summary.json"} | VARIANTS,
         {},
+        {"card": "reports/model_card.md"},
     ),
 }
 

@@ -70,11 +70,14 @@ def make_data(root: Path, seed: int = 0) -> None:
     card = Card(name="toy", kind="image", samples=0, input_shape=(1,), classes=("a", "b", "c"))
     table = pd.DataFrame({"id": range(12), "label": list("abc") * 4})
     save_dataset(root / "artifacts" / "data", x, np.arange(12) % 3, table, card)
+    parts = {"train": range(6), "validation": range(6, 8), "test": range(8, 12)}
+    np.savez(root / "artifacts" / "split.npz", **{name: np.array(part) for name, part in parts.items()})
 
 
-def make_variant(folder: Path, scale: float) -> None:
-    """Logits = flattened x times a (4, 3) matrix of `scale`."""
-    weight = numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3) * np.float32(scale), "weight")
+def make_variant(folder: Path, scale: float, matrix: object = None) -> None:
+    """Logits = flattened x times the (4, 3) matrix times `scale`."""
+    values = np.arange(12).reshape(4, 3) if matrix is None else np.array(matrix)
+    weight = numpy_helper.from_array(values.astype(np.float32) * np.float32(scale), "weight")
     graph = helper.make_graph(
         [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "weight"], ["logits"])],
         "toy",
@@ -111,16 +114,27 @@ def write_summary(root: Path, gates: Mapping[str, str]) -> None:
                 "macs": 960 // (number + 1),
                 "latency_ms_p50": 1.0 / (number + 1),
                 "worst_class": "b",
+                "worst_class_recall_drop": number / 50,
+                "slices": [],
                 "gate": gates.get(name, "pass" if parent else "reference"),
                 "checks": [],
             }
         )
     variants.reverse()  # register must not depend on the order
-    summary = {"reference": "teacher", "final": "quantized", "verdict": "It is smaller.", "variants": variants}
+    summary = {
+        "reference": "teacher",
+        "final": "quantized",
+        "verdict": "It is smaller.",
+        "data": {"train": 6, "coreset": 3, "validation": 2, "test": 4},
+        "variants": variants,
+        "smallest_detectable_drop": 0.0123,
+        "environment": {"cpu": "abacus"},
+    }
     (root / "reports").mkdir(exist_ok=True)
     (root / "reports" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
 def register_files(root: Path) -> Files:
     variants = {name: root / "artifacts" / name for name in PARENTS}
-    return Files({"data": root / "artifacts" / "data", "summary": root / "reports" / "summary.json", **variants}, {})
+    reads = {"data": root / "artifacts" / "data", "summary": root / "reports" / "summary.json", **variants}
+    return Files(reads, {"card": root / "reports" / "model_card.md"})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from tasks.params import Tracking
@@ -20,13 +21,18 @@ ENVIRONMENT: Final = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+# for the registry, which is the purpose of its verbs: after 0, 4, 8, 16 and 32 s, and up to a second more each
+PATIENT: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5"}
 
 
 @contextmanager
-def mlflow_client(tracking: Tracking, root: Path) -> Iterator[MlflowClient]:
+def mlflow_client(
+    tracking: Tracking, root: Path, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[MlflowClient]:
     """MLflow's client with short retries and without its chatter; the process's settings are as before afterwards."""
-    with _environment():
+    with _environment({**ENVIRONMENT, **settings}):
         from mlflow import MlflowClient  # sets its loggers' levels when first imported
 
         with _quiet("mlflow", "alembic", "urllib3"):
@@ -67,10 +73,10 @@ def hide_password(text: str) -> str:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    """MLflow's settings of ENVIRONMENT, where the user has none of their own."""
-    ours = [key for key in ENVIRONMENT if key not in os.environ]
-    os.environ.update({key: ENVIRONMENT[key] for key in ours})
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """MLflow's settings, where the user has none of their own."""
+    ours = [key for key in settings if key not in os.environ]
+    os.environ.update({key: settings[key] for key in ours})
     try:
         yield
     finally:

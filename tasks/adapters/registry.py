@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.adapters.client import hide_password, mlflow_client, one_line, tracking_uri
+from tasks.adapters import lock
+from tasks.adapters.client import PATIENT, hide_password, mlflow_client, one_line, tracking_uri
+from tasks.adapters.packaging import save_variant
 from tasks.adapters.tracking import Recipe
-from tasks.adapters.versions import pinned
 from tasks.params import Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.models import ModelSignature
 
-REQUIREMENTS: Final = ("mlflow", "numpy", "onnx", "onnxruntime")
 MODEL_ID: Final = "model_id"  # tag; the registry itself forgets it when read back
+SHA256: Final = "artifact_sha256"  # tag; of model.onnx
+CARD: Final = "model_card.md"
+DESCRIPTION_CHARS: Final = 5000  # that MLflow's tables hold
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of the registered model."""
+    """One version of the registered model; source: where its files are; run_id: its recipe's run."""
 
     number: int
     tags: Mapping[str, str]
+    source: str
+    run_id: str
+    created_ms: int
+    description: str
 
 
 class Registry:
     """The versions, aliases and audit trail of one registered model."""
 
-    def __init__(self, client: MlflowClient, model_name: str) -> None:
-        """Open the model; it need not exist yet."""
-        self.client, self.model_name = client, model_name
+    def __init__(self, client: MlflowClient, model_name: str, uri: str) -> None:
+        """Open the model in the store at `uri`; it need not exist yet."""
+        self.client, self.model_name, self.uri = client, model_name, uri
+
+    def exclusive(self) -> AbstractContextManager[lock.Still]:
+        """Hold the model's lock: what is read inside stays so until it is changed inside."""
+        return lock.exclusive(self.client, self.uri, self.model_name)
 
     def find(self, **tags: str) -> Version | None:
         """The oldest version that carries all these tags."""
@@ -54,20 +64,28 @@ class Registry:
     def add(
         self, variant: str, folder: Path, recipe: Recipe, *, tags: Mapping[str, str], rows: npt.NDArray[np.float32]
     ) -> Version:
-        """Log the variant in `folder` below the recipe's run and register it.
+        """Log the variant in `folder` below the recipe's run and register it, unless another process just has.
 
         The version holds model.onnx byte for byte, and the folder's other files below `variant/`.
         rows: raw samples, shown as the input example.
         """
-        from mlflow.entities import LoggedModelOutput
-
         client = self.client
         model = client.create_logged_model(recipe.experiment_id, variant, recipe.run_id, dict(tags), model_type="onnx")
         with tempfile.TemporaryDirectory() as scratch:
             saved = Path(scratch) / "model"
-            _save(folder, saved, rows, model_id=model.model_id, run_id=recipe.run_id)
+            save_variant(folder, saved, rows, model_id=model.model_id, run_id=recipe.run_id)
             client.log_model_artifacts(model.model_id, str(saved))
         client.finalize_logged_model(model.model_id, "READY")
+        with self.exclusive():  # not over the upload, which may take long
+            if found := self.find(variant=variant, **{SHA256: tags[SHA256]}):
+                client.delete_logged_model(model.model_id)
+                return found
+            return self._create(model, recipe, tags)
+
+    def _create(self, model: LoggedModel, recipe: Recipe, tags: Mapping[str, str]) -> Version:
+        from mlflow.entities import LoggedModelOutput
+
+        client = self.client
         client.log_outputs(recipe.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if not client.search_registered_models(f"name = '{self.model_name}'"):
             client.create_registered_model(self.model_name)
@@ -78,7 +96,89 @@ class Registry:
         )
         listed = json.dumps([{"name": self.model_name, "version": str(created.version)}])
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": listed})  # links the two in the UI
-        return Version(int(created.version), tags)
+        return self.numbered(int(created.version))
+
+    def versions(self) -> list[Version]:
+        """All of them, by their number."""
+        found = self.client.search_model_versions(f"name = '{self.model_name}'")
+        return sorted(map(_version, found), key=lambda version: version.number)
+
+    def aliases(self) -> dict[str, int]:
+        """Which version each alias points to; none where the model does not exist."""
+        found = self.client.search_registered_models(f"name = '{self.model_name}'")
+        return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
+
+    def numbered(self, number: int) -> Version:
+        """The version of that number.
+
+        Raises:
+            mlflow.exceptions.MlflowException: there is none.
+        """
+        return _version(self.client.get_model_version(self.model_name, str(number)))
+
+    def resolve(self, name: str) -> Version:
+        """The version that a person names, by number or alias.
+
+        Raises:
+            ValueError: there is none; the message says what there is.
+        """
+        versions, aliases = {version.number: version for version in self.versions()}, self.aliases()
+        number = int(name) if name.isdecimal() else aliases.get(name)
+        if number in versions:
+            return versions[number]
+        if not versions:
+            raise ValueError(
+                f"{self.model_name} has no version '{name}', nor any other; `downsize register` makes them"
+            )
+        there = ", ".join(f"{alias} ({at})" for alias, at in sorted(aliases.items())) or "none"
+        kind = "version" if name.isdecimal() else "alias"
+        raise ValueError(
+            f"{self.model_name} has no {kind} '{name}'; versions: {_ranges(list(versions))}, aliases: {there}"
+        )
+
+    def fetch(self, version: Version, folder: Path) -> Path:
+        """Download the version to `folder/version N`, as its stage left it: model.onnx, deploy.json and the rest.
+
+        Raises:
+            ValueError: model.onnx is not the file that was registered.
+        """
+        import mlflow.artifacts
+
+        target = folder / f"version {version.number}"
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            saved = mlflow.artifacts.download_artifacts(version.source, dst_path=scratch, tracking_uri=self.uri)
+            shutil.copytree(Path(saved) / "variant", target)
+            shutil.copyfile(Path(saved) / "model.onnx", target / "model.onnx")
+        with (target / "model.onnx").open("rb") as file:
+            found, registered = hashlib.file_digest(file, "sha256").hexdigest(), version.tags.get(SHA256, "nothing")
+        if found != registered:
+            raise ValueError(
+                f"{self.model_name}: version {version.number} has another file than was registered: "
+                f"its sha256 is {found[:12]}, the tag {SHA256} says {registered[:12]}"
+            )
+        return target
+
+    def run_of(self, version: Version) -> tuple[str, dict[str, str]]:
+        """The name of the data and the params of the version's run; empty where the run is gone."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self.client.get_run(version.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return "", {}
+        return next((one.dataset.name for one in run.inputs.dataset_inputs), ""), dict(run.data.params)
+
+    def describe(self, version: Version, card: str) -> None:
+        """Make the card the version's description and a file beside its model; the same again changes nothing."""
+        if version.description == card[:DESCRIPTION_CHARS]:
+            return
+        self.client.update_model_version(self.model_name, str(version.number), card[:DESCRIPTION_CHARS])
+        if model_id := version.tags.get(MODEL_ID):
+            with tempfile.TemporaryDirectory() as scratch:
+                (Path(scratch) / CARD).write_text(card, encoding="utf-8")
+                self.client.log_model_artifact(model_id, str(Path(scratch) / CARD))
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags on a version; those that have the value already are left alone."""
@@ -88,31 +188,24 @@ class Registry:
 
     def alias(self, name: str) -> Version | None:
         """The version an alias points to."""
-        from mlflow.exceptions import MlflowException
+        number = self.aliases().get(name)
+        return None if number is None else self.numbered(number)
 
-        try:
-            return _version(self.client.get_model_version_by_alias(self.model_name, name))
-        except MlflowException as error:
-            # MLflow says the former for an alias and the latter for a model that does not exist
-            if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-                return None
-            raise
-
-    def point(self, alias: str, version: Version | None) -> None:
-        """Move an alias to a version; None takes the alias away."""
-        if version is not None:
-            self.client.set_registered_model_alias(self.model_name, alias, str(version.number))
-        elif self.alias(alias) is not None:
+    def point(self, alias: str, number: int | None) -> None:
+        """Move an alias to the version of that number; None takes the alias away."""
+        if number is not None:
+            self.client.set_registered_model_alias(self.model_name, alias, str(number))
+        elif alias in self.aliases():
             self.client.delete_registered_model_alias(self.model_name, alias)
 
-    def write_audit(self, entry: Mapping[str, object]) -> None:
-        """Keep who did what, as a tag of the model named `audit.<UTC time>`; nothing is ever overwritten."""
-        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self.client.set_registered_model_tag(self.model_name, f"audit.{time}", json.dumps(entry))
+    def write_audit(self, key: str, entry: Mapping[str, object]) -> None:
+        """Keep who did what, as the tag `audit.<key>` of the model; the keys' order is the order of the moves."""
+        self.client.set_registered_model_tag(self.model_name, f"audit.{key}", json.dumps(entry))
 
     def audit(self) -> dict[str, dict[str, Any]]:
-        """All audit entries by their UTC time, oldest first."""
-        tags = self.client.get_registered_model(self.model_name).tags
+        """All audit entries by their key, oldest first; none where the model does not exist."""
+        found = self.client.search_registered_models(f"name = '{self.model_name}'")
+        tags = found[0].tags if found else {}
         return {key.removeprefix("audit."): json.loads(tags[key]) for key in sorted(tags) if key.startswith("audit.")}
 
 
@@ -122,13 +215,14 @@ def open_registry(tracking: Tracking, root: Path, model_name: str) -> Iterator[R
 
     Raises:
         ValueError: tracking is disabled.
-        ConnectionError: the registry does not answer or refuses; one line says which and why.
+        ConnectionError: the registry does not answer, though it was asked again and again, or refuses; one line says
+            which and why.
     """
     if not tracking.enabled:
         raise ValueError("tracking.enabled is false; the model registry is part of MLflow, so it must be true")
     try:
-        with mlflow_client(tracking, root) as client:
-            yield Registry(client, model_name)
+        with mlflow_client(tracking, root, PATIENT) as client:
+            yield Registry(client, model_name, tracking_uri(tracking, root))
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy"):
             raise
@@ -137,48 +231,22 @@ def open_registry(tracking: Tracking, root: Path, model_name: str) -> Iterator[R
 
 
 def _version(found: ModelVersion) -> Version:
-    return Version(int(found.version), dict(found.tags))
+    return Version(
+        number=int(found.version),
+        tags=dict(found.tags),
+        source=found.source,
+        run_id=found.run_id or "",
+        created_ms=found.creation_timestamp,
+        description=found.description or "",
+    )
 
 
-def _save(folder: Path, target: Path, rows: npt.NDArray[np.float32], *, model_id: str, run_id: str) -> None:
-    """Write the variant in `folder` as an MLflow model."""
-    import onnx
-
-    deploy = json.loads((folder / "deploy.json").read_text(encoding="utf-8"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow warns of its own type hints when first imported
-        import mlflow.onnx
-        from mlflow.models import Model
-
-        mlflow.onnx.save_model(
-            onnx.load(folder / "model.onnx"),
-            target,
-            mlflow_model=Model(model_id=model_id, model_uuid=model_id, run_id=run_id),
-            signature=_signature(deploy),
-            input_example={deploy["inputs"][0]["name"]: rows},
-            onnx_execution_providers=["CPUExecutionProvider"],
-            pip_requirements=pinned(*REQUIREMENTS),
-            save_as_external_data=False,
-        )
-    # what was measured is what is served: ONNX's writer need not give the same bytes again
-    shutil.copyfile(folder / "model.onnx", target / "model.onnx")
-    shutil.copytree(folder, target / "variant", ignore=shutil.ignore_patterns("model.onnx"))
-
-
-def _signature(deploy: Mapping[str, Any]) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    def schema(side: str) -> Schema:
-        return Schema(
-            [
-                TensorSpec(
-                    np.dtype(tensor["dtype"]),
-                    tuple(size if isinstance(size, int) else -1 for size in tensor["shape"]),
-                    tensor["name"],
-                )
-                for tensor in deploy[side]
-            ]
-        )
-
-    return ModelSignature(schema("inputs"), schema("outputs"))
+def _ranges(numbers: list[int]) -> str:
+    """`1 to 4, 6`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -76,7 +76,7 @@ def stage_run(name: str, params: Params, root: Path) -> Iterator[StageRun]:
 
 
 def complete_parent(params: Params, root: Path, stages: Iterable[str], models: Mapping[str, str] | None = None) -> None:
-    """Give the recipe's run what this run of the pipeline did not make: skipped stages and the summary.
+    """Give the recipe's run what this run of the pipeline did not make: skipped stages, the summary and dvc.lock.
 
     A stage without a finished child gets one with the figures of `metrics/<stage>.json` and the tag `copied`.
     models: MLflow's model id of each variant, which then carries the variant's figures too.
@@ -89,6 +89,8 @@ def complete_parent(params: Params, root: Path, stages: Iterable[str], models: M
             _copy_skipped(recipe, stages)
             if (root / SUMMARY).is_file():
                 _log_summary(recipe, models or {})
+            if (root / "dvc.lock").is_file():
+                client.log_artifact(recipe.run_id, str(root / "dvc.lock"))
             client.log_batch(recipe.run_id, tags=_run_tags(provenance(params, root)))
             client.set_terminated(recipe.run_id)
     except Exception as error:

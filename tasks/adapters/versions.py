@@ -20,8 +20,10 @@ from ruamel.yaml import YAML
 from tasks.params import Params
 
 CARD: Final = Path("artifacts/data/card.json")
+SPLIT: Final = Path("artifacts/split.npz")
 PACKAGES: Final = ("dvc", "mlflow", "numpy", "onnx", "onnxruntime", "prefect", "scikit-learn", "torch")
-OUTPUTS: Final = ("dvc.lock", "metrics", "reports", "artifacts")  # what a run itself changes makes no checkout dirty
+# what a run itself changes makes no checkout dirty, nor the params, which are kept beside the run
+OUTPUTS: Final = ("dvc.lock", "metrics", "reports", "artifacts", "params.yaml")
 
 
 def lock_hash(root: Path) -> str | None:
@@ -75,6 +77,12 @@ def data_sha256(root: Path) -> str:
     return str(json.loads(path.read_text(encoding="utf-8"))["sha256"]) if path.is_file() else ""
 
 
+def split_sha256(root: Path) -> str:
+    """The identity of the split into training, validation and test samples; empty before there is one."""
+    path = root / SPLIT
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 def result_params(params: Params) -> dict[str, JsonValue]:
     """The resolved params that a result depends on: all but where it is tracked and registered."""
     return params.model_dump(mode="json", by_alias=True, exclude={"tracking", "register_"})
@@ -113,6 +121,7 @@ def provenance(params: Params, root: Path) -> dict[str, str]:
         "recipe": recipe(params, root),
         "params_sha256": params_hash(params),
         "data_sha256": data_sha256(root),
+        "split_sha256": split_sha256(root),
         "dvc_lock": lock_hash(root),
         "git_commit": commit,
         "git_dirty": str(bool(changes)).lower() if commit else None,

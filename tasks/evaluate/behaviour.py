@@ -56,7 +56,7 @@ def compare(
     )
 
 
-def behaviour_checks(found: Comparison, budget: Budget, samples: int) -> list[gate.Check]:
+def behaviour_checks(found: Comparison, budget: Budget, samples: int, reference: str = REFERENCE) -> list[gate.Check]:
     """What the budget says of classes, slices, agreement, flips and calibration; a limit of None asks nothing."""
     checks = []
     if budget.max_significant_drop is not None:
@@ -66,13 +66,13 @@ def behaviour_checks(found: Comparison, budget: Budget, samples: int) -> list[ga
     if budget.max_slice_drop is not None and found.slices:
         checks.append(gate.slice_check(found.slices, budget.max_slice_drop))
     if budget.min_agreement is not None:
-        note = f"same answer as the {REFERENCE}"
+        note = f"same answer as the {reference}"
         checks.append(gate.floor_check("agreement", found.agreement, budget.min_agreement, samples, note))
     if budget.min_parent_agreement is not None and found.parent_agreement is not None:
         limit, note = budget.min_parent_agreement, "same answer as the float model"
         checks.append(gate.floor_check("parent_agreement", found.parent_agreement, limit, samples, note))
     if budget.max_negative_flips is not None:
-        flips, note = found.drop.negative_flips, f"wrong where the {REFERENCE} is right"
+        flips, note = found.drop.negative_flips, f"wrong where the {reference} is right"
         checks.append(gate.ceiling_check("negative_flips", flips, budget.max_negative_flips, samples, note))
     if budget.max_ece_increase is not None:
         note = f"expected calibration error {found.confidence.ece:.4f}"

@@ -19,7 +19,12 @@ class Evaluate(Section):
 
 
 class Register(Section):
+    """intended_use, limits: for the model card. approval: the flow waits for a person and then promotes."""
+
     model_name: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] = "downsize"
+    intended_use: str = ""
+    limits: str = ""
+    approval: bool = False
 
 
 class Budget(Section):

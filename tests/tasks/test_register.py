@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import multiprocessing
 import shutil
 import socket
 from collections.abc import Iterator
@@ -182,3 +183,64 @@ def test_an_unreachable_registry_is_one_clear_line(project: Path, monkeypatch: p
     with pytest.raises(ConnectionError, match=f"^model registry at {uri}: ") as caught:
         register(Register(model_name="toy"), Tracking(uri=uri), register_files(project))
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("stay in artifacts/; `downsize register` files them as soon as it answers")
+    assert call(project) == {"new_versions": 5, "known_versions": 0}  # as it says
+
+
+def test_two_at_once_register_everything_once(project: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    barrier = fork.Barrier(2)
+
+    def work() -> None:
+        barrier.wait(60)
+        call(project)
+
+    processes = [fork.Process(target=work) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert count(project) == 5
+    with mlflow_client(Tracking(), project) as client:
+        experiment = client.get_experiment_by_name("downsize").experiment_id
+        assert len(client.search_runs([experiment], "tags.stage = 'pipeline'")) == 1
+        assert len(client.search_logged_models([experiment])) == 5
+
+
+def test_the_model_card_says_what_matters_and_is_kept_with_the_version(project: Path) -> None:
+    text = (project / "params.yaml").read_text()
+    register_section = 'register: {model_name: toy, intended_use: "Counting beans.", limits: "No peas."}'
+    (project / "params.yaml").write_text(text.replace("register: {model_name: toy}", register_section))
+    call(project)
+    version = opened(project).alias("candidate")
+    assert version is not None
+    card = (project / "reports/model_card.md").read_text()
+    assert version.description == card
+    for line in (
+        "# toy, version 5",
+        "quantized, gate: **pass**. It is smaller.",
+        "Counting beans.",
+        "- No peas.",
+        "- 3 classes: a, b, c",
+        "- train 6 (of them coreset 3), validation 2, test 4",
+        "| accuracy | 96.00 % | 100.00 % |",
+        "| model.onnx | 247 kB | 1.23 MB |",
+        "- accuracy drop 4.00 pp, at most 6.00 pp with 95 % confidence",
+        "- worst class: b, recall down 8.00 pp",
+        "- Latency is that of one processor: abacus.",
+        "`downsize reproduce 5` rebuilds it and compares the bytes.",
+        "- made from version 4; run `",
+    ):
+        assert line in card
+    teacher = opened(project).find(variant="teacher")
+    assert teacher is not None and "The reference is not judged." in teacher.description
+
+
+def test_what_reproduce_needs_is_kept_with_the_run(project: Path) -> None:
+    call(project)
+    version = opened(project).alias("candidate")
+    assert version is not None
+    folder = Path(opened(project).client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
+    for name in ("params.yaml", "dvc.lock"):
+        assert (folder / name).read_bytes() == (project / name).read_bytes()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import socket
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.adapters.registry import MODEL_ID, Registry, Version, open_registry
+from tasks.adapters.registry import MODEL_ID, SHA256, Registry, Version, open_registry
 from tasks.adapters.tracking import open_recipe
 from tasks.params import Tracking, load_params
 from tests.mlflow_project import make_project
@@ -34,7 +35,8 @@ def registry(project: Path, request: pytest.FixtureRequest, monkeypatch: pytest.
 
 def add(registry: Registry, project: Path, variant: str, **tags: str) -> Version:
     recipe = open_recipe(registry.client, load_params(project / "params.yaml"), project)
-    tags = {"variant": variant, **tags}
+    content = (project / "artifacts" / variant / "model.onnx").read_bytes()
+    tags = {"variant": variant, SHA256: hashlib.sha256(content).hexdigest(), **tags}
     return registry.add(variant, project / "artifacts" / variant, recipe, tags=tags, rows=ROWS)
 
 
@@ -88,8 +90,8 @@ def test_aliases_move_and_go(registry: Registry, project: Path) -> None:
     assert registry.alias("champion") is None  # there is not even a model
     first, second = add(registry, project, "student"), add(registry, project, "pruned")
     assert registry.alias("champion") is None
-    registry.point("champion", first)
-    registry.point("champion", second)
+    registry.point("champion", first.number)
+    registry.point("champion", second.number)
     assert registry.alias("champion") == second
     for _ in range(2):
         registry.point("champion", None)
@@ -104,10 +106,46 @@ def test_tags_change_on_the_version(registry: Registry, project: Path) -> None:
 
 
 def test_the_audit_trail_keeps_every_entry_in_order(registry: Registry, project: Path) -> None:
+    assert registry.audit() == {}  # there is not even a model
     add(registry, project, "student")
-    for number in range(3):
-        registry.write_audit({"action": "promote", "version": number})
-    assert [entry["version"] for entry in registry.audit().values()] == [0, 1, 2]
+    for key in ("20260102", "20260101", "20260103"):
+        registry.write_audit(key, {"action": "promote", "at": key})
+    assert [entry["at"] for entry in registry.audit().values()] == ["20260101", "20260102", "20260103"]
+
+
+def test_a_version_is_named_by_number_or_alias(registry: Registry, project: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no version 'champion', nor any other; `downsize register` makes them$"):
+        registry.resolve("champion")
+    for variant in ("student", "pruned", "quantized"):
+        add(registry, project, variant)
+    registry.client.delete_model_version(registry.model_name, "2")
+    registry.point("champion", 3)
+    assert registry.resolve("champion") == registry.resolve("3") == registry.numbered(3)
+    with pytest.raises(ValueError, match=r"has no version '2'; versions: 1, 3, aliases: champion \(3\)$"):
+        registry.resolve("2")
+    with pytest.raises(ValueError, match=r"has no alias 'canary'; versions: 1, 3, aliases: champion \(3\)$"):
+        registry.resolve("canary")
+
+
+def test_a_fetched_version_is_what_its_stage_left_or_refused(registry: Registry, project: Path, tmp_path: Path) -> None:
+    folder = registry.fetch(add(registry, project, "student"), tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "deploy.json", "model.json"}
+    assert (folder / "model.onnx").read_bytes() == (project / "artifacts/student/model.onnx").read_bytes()
+    other = add(registry, project, "student", artifact_sha256="aa")
+    with pytest.raises(ValueError, match=r"version 2 has another file than was registered: .* says aa$"):
+        registry.fetch(other, tmp_path)
+
+
+def test_a_card_is_the_description_and_a_file_beside_the_model(registry: Registry, project: Path) -> None:
+    version = add(registry, project, "student")
+    registry.describe(version, "# card" + "x" * 6000)
+    found = registry.numbered(version.number)
+    assert found.description == "# card" + "x" * 4994
+    kept = Path(found.source.removeprefix("file://")) / "model_card.md"
+    assert len(kept.read_text()) == 6006
+    kept.unlink()
+    registry.describe(found, "# card" + "x" * 6000)
+    assert not kept.exists()  # nothing to change
 
 
 def test_an_unreachable_registry_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
