@@ -78,7 +78,7 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
         ("criterion", CRITERIA),
         ("schedule", SCHEDULES),
         ("calibration", [*CALIBRATIONS, "auto"]),
-        ("rounding", [*WEIGHTS, "gptq"]),
+        ("rounding", [*WEIGHTS, "gptq", "adaround"]),
         ("scheme", SCHEMES),
     ],
 )

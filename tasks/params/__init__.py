@@ -10,6 +10,7 @@ from tasks.params.judging import Judge, Proxy
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import ChannelPruning, Criterion, Prune, Schedule, UnstructuredPruning
 from tasks.params.quantize import (
+    AdaRound,
     Calibration,
     CalibrationMethod,
     Entropy,
@@ -18,10 +19,13 @@ from tasks.params.quantize import (
     Int4WeightOnly,
     Int8,
     Int8Dynamic,
+    Int8Symmetric,
     Mse,
     Percentile,
     Quantize,
     Rounding,
+    Static,
+    StaticInt8,
 )
 from tasks.params.recipe import Params, load_params
 from tasks.params.section import Factory, Section
@@ -30,6 +34,7 @@ from tasks.params.synthesis import DistributionMatching, KernelRidge, Synthesis
 from tasks.params.training import Answers, Augment, Clean, Dkd, FeatureLoss, Kd, Live, Loss, Teacher, Train, Views
 
 __all__ = [
+    "AdaRound",
     "Answers",
     "Assistant",
     "Augment",
@@ -56,6 +61,7 @@ __all__ = [
     "Int4WeightOnly",
     "Int8",
     "Int8Dynamic",
+    "Int8Symmetric",
     "Judge",
     "KCenter",
     "Kd",
@@ -77,6 +83,8 @@ __all__ = [
     "Section",
     "Slim",
     "Split",
+    "Static",
+    "StaticInt8",
     "Student",
     "Synthesis",
     "Teacher",

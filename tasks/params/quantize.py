@@ -41,27 +41,17 @@ class Auto(Calibration):
 CalibrationMethod = Annotated[MinMax | Percentile | Entropy | Mse | Auto, Field(discriminator="method")]
 
 
-class Int8(Section):
-    scheme: Literal["int8"]
-    portable: bool = True
-    portable_samples: Count = 1000
-    equalise: bool = False
-    correct_bias: bool = False
-    calibration: CalibrationMethod = Mse(method="mse")
-
-
-class Int8Dynamic(Section):
-    scheme: Literal["int8_dynamic"]
-
-
-class Fp16(Section):
-    scheme: Literal["fp16"]
-
-
 class Rtn(Section):
     """Each weight to the nearest level."""
 
     method: Literal["rtn"]
+
+
+class AdaRound(Section):
+    """Each weight up or down, as `steps` of descent on its layer's output over the calibration samples find better."""
+
+    method: Literal["adaround"]
+    steps: Count = 1000
 
 
 class Hqq(Section):
@@ -77,14 +67,55 @@ class Gptq(Section):
     activation_order: bool = True
 
 
-Rounding = Annotated[Rtn | Hqq | Gptq, Field(discriminator="method")]
+Rounding = Annotated[Rtn | AdaRound | Hqq | Gptq, Field(discriminator="method")]
+
+
+class Static(Section):
+    """What every scheme has whose activations have ranges of their own.
+
+    smooth: how much of a product's difficult input moves into its weights: from none to all; null leaves it out.
+    """
+
+    equalise: bool = False
+    smooth: Annotated[float, Field(ge=0, le=1)] | None = None
+    correct_bias: bool = False
+    rounding: Annotated[Rtn | AdaRound, Field(discriminator="method")] = Rtn(method="rtn")
+    calibration: CalibrationMethod = Mse(method="mse")
+
+
+class StaticInt8(Static):
+    """8 bits for ONNX Runtime's and OpenVINO's kernels."""
+
+    portable: bool = True
+    portable_samples: Count = 1000
+
+
+class Int8(StaticInt8):
+    """activation: type of the activations' bytes; auto takes the one that is faster here."""
+
+    scheme: Literal["int8"]
+    activation: Literal["unsigned", "signed", "auto"] = "unsigned"
+
+
+class Int8Symmetric(Static):
+    """8 bits for TensorRT."""
+
+    scheme: Literal["int8_symmetric"]
+
+
+class Int8Dynamic(Section):
+    scheme: Literal["int8_dynamic"]
+
+
+class Fp16(Section):
+    scheme: Literal["fp16"]
 
 
 class Int4WeightOnly(Section):
     """Weights take `bits` each, and two half-precision numbers a group."""
 
     scheme: Literal["int4_weight_only"]
-    rounding: Rounding = Hqq(method="hqq")
+    rounding: Annotated[Rtn | Hqq | Gptq, Field(discriminator="method")] = Hqq(method="hqq")
     bits: Annotated[int, Field(ge=2, le=4)] = 4
     group_size: Annotated[int, Field(ge=8)] = 32
 
@@ -94,5 +125,7 @@ def _default_scheme(section: object) -> object:
 
 
 Quantize = Annotated[
-    Int8 | Int8Dynamic | Fp16 | Int4WeightOnly, Field(discriminator="scheme"), BeforeValidator(_default_scheme)
+    Int8 | Int8Dynamic | Int8Symmetric | Fp16 | Int4WeightOnly,
+    Field(discriminator="scheme"),
+    BeforeValidator(_default_scheme),
 ]

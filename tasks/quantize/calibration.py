@@ -36,6 +36,13 @@ class Histogram:
         return middles
 
 
+def mirrored(histogram: Histogram) -> Histogram:
+    """The same values between bounds equally far from zero, for a grid without zero point."""
+    reach = max(-histogram.low, histogram.high)
+    counts, _ = np.histogram(histogram.centres, 2 * len(histogram.counts), (-reach, reach), weights=histogram.counts)
+    return Histogram(np.rint(counts).astype(np.int64), -reach, reach)
+
+
 def min_max(histogram: Histogram) -> Range:
     """Everything that was seen."""
     return histogram.low, histogram.high

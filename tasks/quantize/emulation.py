@@ -69,19 +69,41 @@ class Emulator:
     def _integer(self, node: onnx.NodeProto, values: Mapping[str, Array]) -> Array:
         """What the operation gives on, on the grid of the QuantizeLinear behind it where there is one."""
         left, right = (self._quantized(name, values) for name in node.input[:2])
+        if left.values.dtype == np.int8 and self._made_unsigned(node):
+            left = _Quantized(
+                (left.values.astype(np.int16) + 128).astype(np.uint8), left.scale, left.zero + np.int16(128)
+            )
         sums = OPERATIONS[node.op_type](node, left, right, self._arithmetic)
         axis = 1 if node.op_type == "Conv" else -1
         if len(node.input) > 2:
             bias = self._quantized(node.input[2], values).values
             sums = sums + _along(bias, axis, sums.ndim)
         scale = _along(left.scale * right.scale, axis, sums.ndim)
-        readers = [other for other in self._graph.node if node.output[0] in other.input]
+        readers = self._readers(node.output[0])
         if [other.op_type for other in readers] != ["QuantizeLinear"]:
             return (sums.astype(np.float32) * scale).astype(np.float32)
         step, zero = (values[name] for name in readers[0].input[1:3])
         limits = np.iinfo(zero.dtype)
         levels = np.rint(sums.astype(np.float32) * (scale / step).astype(np.float32)) + float(zero)
         return ((np.clip(levels, limits.min, limits.max) - float(zero)) * step).astype(np.float32)
+
+    def _made_unsigned(self, node: onnx.NodeProto) -> bool:
+        """Whether ONNX Runtime on x86 turns the operation's signed input, and its output, into unsigned bytes.
+
+        It does so with a tensor that one node alone reads; between a tensor of either type an operation stays in float.
+        """
+        if self._arithmetic == "s8s8":
+            return False
+        levels = [self._makers[node.input[0]].input[0]]
+        levels += [other.output[0] for other in self._readers(node.output[0]) if other.op_type == "QuantizeLinear"]
+        return all(self._lone(name) for name in levels)
+
+    def _lone(self, level: str) -> bool:
+        """Whether one operation reads the tensor, or none where it leaves the graph."""
+        return sum(max(1, len(self._readers(other.output[0]))) for other in self._readers(level)) == 1
+
+    def _readers(self, name: str) -> list[onnx.NodeProto]:
+        return [other for other in self._graph.node if name in other.input]
 
     def _quantized(self, name: str, values: Mapping[str, Array]) -> _Quantized:
         maker = self._makers[name]

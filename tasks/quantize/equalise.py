@@ -13,9 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from tasks.quantize.inner import Values, inner_values
+from tasks.quantize.layers import layers, nearest, own, replace_, unshared
 
 # what a positive factor per channel passes through unchanged
 HOMOGENEOUS: Final = frozenset(
@@ -40,7 +41,7 @@ def equalise(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     Returns:
         The model, and how many pairs of convolutions were equalised.
     """
-    made = _unshared(model)
+    made = unshared(model)
     stored = {item.name: item for item in made.graph.initializer}
     arrays = {name: numpy_helper.to_array(item).copy() for name, item in stored.items()}
     pairs = list(_pairs(made.graph, set(stored)))
@@ -48,52 +49,35 @@ def equalise(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
         for pair in pairs:
             _balance_(arrays, pair)
     for name in {name for pair in pairs for name in (pair.first, pair.second, pair.bias) if name}:
-        stored[name].CopyFrom(numpy_helper.from_array(arrays[name], name))
+        replace_(stored[name], arrays[name])
     return made, len(pairs)
 
 
 def correct_biases(
-    model: onnx.ModelProto, batches: Callable[[], Iterable[Values]], *, largest: int
+    model: onnx.ModelProto, batches: Callable[[], Iterable[Values]], *, largest: int, reference: onnx.ModelProto
 ) -> tuple[onnx.ModelProto, int]:
     """The model with its biases such that each layer's mean output survives the rounding of all weights before it.
 
-    largest: the greatest level of a weight, of either sign: 127 for eight bits. One layer after the other.
+    largest: the greatest level of a weight, of either sign: 127 for eight bits. reference: whose means are wanted: the
+    model itself, or what it was before its weights were rounded. One layer after the other.
 
     Returns:
         The model, and how many layers were corrected.
     """
-    made = _unshared(model)
+    made = unshared(model)
     stored = {item.name: item for item in made.graph.initializer}
-    layers = [
+    found = [
         node
         for node in made.graph.node
         if node.op_type in ("Conv", "Gemm") and len(node.input) > 2 and {*node.input[1:3]} <= stored.keys()
         and len(stored[node.input[2]].dims) == 1
     ]  # fmt: skip
-    wanted = _means(model, layers, batches())
-    for layer in layers:
+    wanted = _means(reference, found, batches())
+    for layer in found:
         lost = wanted[layer.output[0]] - _means(_rounded(made, largest), [layer], batches())[layer.output[0]]
         bias = numpy_helper.to_array(stored[layer.input[2]])
-        stored[layer.input[2]].CopyFrom(numpy_helper.from_array((bias + lost).astype(bias.dtype), layer.input[2]))
-    return made, len(layers)
-
-
-def _unshared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with a constant of its own wherever a layer reads one that others read too: files merge equal ones."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    stored = {item.name: item for item in made.graph.initializer}
-    seen: set[str] = set()
-    for node in made.graph.node:
-        for place, name in enumerate(node.input):
-            if node.op_type in ("Conv", "Gemm") and name in seen:
-                node.input[place] = f"{name}.{node.output[0]}"
-                own = made.graph.initializer.add()
-                own.CopyFrom(stored[name])
-                own.name = node.input[place]
-            elif name in stored:
-                seen.add(name)
-    return made
+        replace_(stored[layer.input[2]], bias + lost)
+    return made, len(found)
 
 
 def _pairs(graph: onnx.GraphProto, stored: set[str]) -> Iterator[_Pair]:
@@ -143,27 +127,18 @@ def _balance_(arrays: dict[str, npt.NDArray[Any]], pair: _Pair) -> None:
 
 def _rounded(model: onnx.ModelProto, largest: int) -> onnx.ModelProto:
     """The model with its weights rounded per output channel, as int8.quantize does."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    stored = {item.name: item for item in made.graph.initializer}
-    for node in made.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in stored:
-            continue
-        weight = numpy_helper.to_array(stored[node.input[1]])
-        flags = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-        outputs = 0 if node.op_type == "Conv" or flags.get("transB") else weight.ndim - 1
-        others = tuple(axis for axis in range(weight.ndim) if axis != outputs)
-        step = np.maximum(np.abs(weight).max(others, keepdims=True), 1e-12) / largest
-        rounded = (np.rint(weight / step) * step).astype(weight.dtype)
-        stored[node.input[1]].CopyFrom(numpy_helper.from_array(rounded, node.input[1]))
+    made, stored = own(model)
+    for layer in layers(made.graph):
+        weight = numpy_helper.to_array(stored[layer.weight])
+        replace_(stored[layer.weight], layer.stored(nearest(layer.rows(weight), largest), weight.shape))
     return made
 
 
 def _means(
-    model: onnx.ModelProto, layers: list[onnx.NodeProto], batches: Iterable[Values]
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], batches: Iterable[Values]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """(channels,): mean output of each layer over samples and places, by the name of the output."""
-    totals: dict[str, Any] = {layer.output[0]: 0.0 for layer in layers}
+    """(channels,): mean output of each node over samples and places, by the name of the output."""
+    totals: dict[str, Any] = {node.output[0]: 0.0 for node in nodes}
     samples = 0
     for found in inner_values(model, list(totals), batches):
         samples += len(next(iter(found.values()), ()))

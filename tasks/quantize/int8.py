@@ -1,4 +1,4 @@
-"""Static INT8: unsigned activations and signed weights per channel, as Quantize/DequantizeLinear in the ONNX file."""
+"""Static INT8: activations per tensor and weights per channel, as Quantize/DequantizeLinear in the ONNX file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ from tasks.quantize.calibration import Range
 # signed bytes; signed in seven bits, so that two products fit 16 bits on any processor; unsigned, widened before they
 # are multiplied
 Weights = Literal["signed", "reduced", "unsigned"]
+# on x86 ONNX Runtime has kernels for unsigned ones only: signed ones that one node alone reads it turns into those, and
+# what reads or makes the others it runs in float
+Activation = Literal["unsigned", "signed"]
 
 
-def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], weights: Weights = "signed") -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    weights: Weights = "signed",
+    *,
+    activation: Activation = "unsigned",
+) -> onnx.ModelProto:
     """The model with every operation that ONNX Runtime has in integers fed by 8-bit tensors.
 
     ranges: low and high of each float tensor, by its name in the graph.
@@ -30,7 +39,7 @@ def quantize(model: onnx.ModelProto, ranges: Mapping[str, Range], weights: Weigh
         per_channel=True,
         reduce_range=weights == "reduced",
         weight_qType=QuantType.QUInt8 if weights == "unsigned" else QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,  # on x86 only unsigned activations have a fast kernel
+        activation_qType=QuantType.QInt8 if activation == "signed" else QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
         nodes_to_exclude=[],

@@ -93,6 +93,19 @@ def output_error(off: Values, gram: Gram) -> float:
     )
 
 
+def steps_of(rows: Values, largest: int) -> Values:
+    """(outputs, 1): distance of the levels of each output, whose largest weight lies on level `largest`."""
+    step: Values = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-12) / largest
+    return step
+
+
+def nearest(rows: Values, largest: int) -> Values:
+    """(outputs, inputs), each weight on the nearest level of its output."""
+    step = steps_of(rows, largest)
+    values: Values = (np.rint(rows / step) * step).astype(np.float32)
+    return values
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Those that the node names."""
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
@@ -103,6 +116,22 @@ def own(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, onnx.TensorP
     made = onnx.ModelProto()
     made.CopyFrom(model)
     return made, {item.name: item for item in made.graph.initializer}
+
+
+def unshared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a constant of its own wherever a node reads one that others read too: files merge equal ones."""
+    made, constants = own(model)
+    seen: set[str] = set()
+    for node in made.graph.node:
+        for place, name in enumerate(node.input):
+            if name in seen:
+                node.input[place] = f"{name}.{node.output[0]}.{place}"
+                single = made.graph.initializer.add()
+                single.CopyFrom(constants[name])
+                single.name = node.input[place]
+            elif name in constants:
+                seen.add(name)
+    return made
 
 
 def replace_(constant: onnx.TensorProto, values: npt.NDArray[Any]) -> None:

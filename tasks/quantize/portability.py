@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,23 +27,24 @@ def accuracies(model: onnx.ModelProto, samples: Samples) -> dict[str, float]:
     return found
 
 
-def portable(build: Callable[[Weights], onnx.ModelProto], samples: Samples) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def portable(
+    build: Callable[[Weights], onnx.ModelProto], samples: Samples, remedies: Sequence[Weights] = ("reduced", "unsigned")
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The model with eight-bit weights where no processor loses by them, else with weights that none can saturate.
 
     Those are seven bits, as fast as eight, unless unsigned bytes are worth more accuracy than is tolerated: they are
-    exact everywhere and slow on processors with VNNI.
+    exact everywhere and slow on processors with VNNI. Among the remedies "reduced" must be.
 
     Returns:
         The model, and {"samples", "weights": those chosen, "accuracy": by weights tried and arithmetic}.
     """
     built = {"signed": build("signed")}
     found = {"signed": accuracies(built["signed"], samples)}
-    chosen = "signed"
+    chosen: Weights = "signed"
     if found["signed"]["s8s8"] - found["signed"]["u8s8_saturating"] > TOLERATED:
-        names: tuple[Weights, ...] = ("reduced", "unsigned")
-        for name in names:
+        for name in remedies:
             built[name] = build(name)
             found[name] = accuracies(built[name], samples)
-        worst = {name: min(found[name].values()) for name in names}
-        chosen = "unsigned" if worst["unsigned"] - worst["reduced"] > TOLERATED else "reduced"
+        worst = {name: min(found[name].values()) for name in remedies}
+        chosen = next((name for name in remedies if worst[name] - worst["reduced"] > TOLERATED), "reduced")
     return built[chosen], {"samples": len(samples), "weights": chosen, "accuracy": found}

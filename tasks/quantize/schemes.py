@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.onnx_model import ONNXModel
@@ -18,47 +17,80 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from tasks.data.batches import in_order
 from tasks.data.splits import Splits
-from tasks.params import Fp16, Gptq, Int4WeightOnly, Int8, Int8Dynamic
+from tasks.params import Fp16, Gptq, Int4WeightOnly, Int8, Int8Dynamic, Int8Symmetric, Static, StaticInt8
 from tasks.quantize.auto import choose_ranges
-from tasks.quantize.calibration import chooser, observe
-from tasks.quantize.equalise import correct_biases, equalise
+from tasks.quantize.calibration import Range, chooser, mirrored, observe
 from tasks.quantize.gptq import GptqOrRtn
-from tasks.quantize.int8 import Weights
+from tasks.quantize.int8 import Activation, Weights
 from tasks.quantize.int8 import quantize as to_int8
 from tasks.quantize.layers import grams, layers
 from tasks.quantize.portability import portable
+from tasks.quantize.prepare import Batches, evened, rounder
+from tasks.quantize.speed import fastest
+from tasks.quantize.symmetric import LARGEST, quantize_symmetric
 from tasks.quantize.weights import WEIGHTS, quantize_weights
 
 Made = tuple[onnx.ModelProto, dict[str, Any]]  # and what quantization.json says of how it came about
 BATCH: Final = 128
+# ONNX Runtime has no kernel for signed activations by unsigned weights
+REMEDIES: Final[Mapping[Activation, tuple[Weights, ...]]] = {
+    "unsigned": ("reduced", "unsigned"),
+    "signed": ("reduced",),
+}
 DYNAMIC: Final = ["MatMul", "Gemm", "LSTM", "Attention"]
 
 
-def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
-    """Weights and activations, whose ranges are read off training samples beforehand."""
+class Build(Protocol):
+    """Makes the 8-bit file with one kind of weights."""
+
+    def __call__(self, weights: Weights, *, activation: Activation = "unsigned") -> onnx.ModelProto:
+        """The same each time."""
+        ...
+
+
+def prepared(model: onnx.ModelProto, params: StaticInt8, data: Splits, seed: int) -> tuple[Build, dict[str, Any]]:
+    """What is done once for all kinds of weights: ranges are read off training samples.
+
+    Returns:
+        What builds the file, and facts, to which building adds.
+    """
     batches = _batches(data, params.calibration.samples, seed)
-    facts: dict[str, Any] = {}
-    if params.equalise:
-        model, facts["equalised_pairs"] = equalise(model)
-    histograms = observe(model, batches)
-    if params.calibration.method == "auto":
-        ranges, methods = choose_ranges(model, histograms, batches)
-        facts["calibration"] = dict(Counter(methods.values()))
-    else:
-        choose = chooser(params.calibration.method, params.calibration.model_dump(exclude={"method", "samples"}))
-        ranges = {name: choose(histogram) for name, histogram in histograms.items()}
+    source, facts = evened(model, params, batches)
+    ranges = _ranges(source, params, batches, facts)
+    rounded = rounder(source, params, batches, facts)
 
-    def build(weights: Weights) -> onnx.ModelProto:
-        source = model
-        if params.correct_bias:
-            largest = 64 if weights == "reduced" else 127
-            source, facts["corrected_layers"] = correct_biases(model, batches, largest=largest)
-        return to_int8(source, ranges, weights)
+    def build(weights: Weights, *, activation: Activation = "unsigned") -> onnx.ModelProto:
+        return to_int8(rounded(64 if weights == "reduced" else 127), ranges, weights, activation=activation)
 
-    if not params.portable:
-        return build("signed"), facts
-    quantized, facts["portability"] = portable(build, data.validation.first(params.portable_samples, seed))
-    return quantized, facts
+    return build, facts
+
+
+def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
+    """Weights and activations, for ONNX Runtime's kernels."""
+    build, facts = prepared(model, params, data, seed)
+
+    def shipped(activation: Activation) -> Made:
+        if not params.portable:
+            return build("signed", activation=activation), {}
+        samples = data.validation.first(params.portable_samples, seed)
+        quantized, found = portable(partial(build, activation=activation), samples, REMEDIES[activation])
+        return quantized, {"portability": found}
+
+    if params.activation != "auto":
+        quantized, own = shipped(params.activation)
+        return quantized, facts | {"activation": {"type": params.activation}} | own
+    made = {name: shipped(name) for name in REMEDIES}
+    chosen, measured = fastest({name: quantized for name, (quantized, _) in made.items()}, data.validation)
+    quantized, own = made[chosen]
+    return quantized, facts | {"activation": {"type": chosen, "measured": measured}} | own
+
+
+def int8_symmetric(model: onnx.ModelProto, params: Int8Symmetric, data: Splits, seed: int) -> Made:
+    """Weights and inputs of convolutions and products without zero points, for TensorRT."""
+    batches = _batches(data, params.calibration.samples, seed)
+    source, facts = evened(model, params, batches)
+    ranges = _ranges(source, params, batches, facts)
+    return quantize_symmetric(rounder(source, params, batches, facts)(LARGEST), ranges), facts
 
 
 def int8_dynamic(model: onnx.ModelProto, params: Int8Dynamic, data: Splits, seed: int) -> Made:
@@ -97,7 +129,20 @@ def int4_weight_only(model: onnx.ModelProto, params: Int4WeightOnly, data: Split
     return made, {}
 
 
-def _batches(data: Splits, count: int, seed: int) -> Callable[[], Iterator[npt.NDArray[np.float32]]]:
+def _ranges(model: onnx.ModelProto, params: Static, batches: Batches, facts: dict[str, Any]) -> dict[str, Range]:
+    """Of every tensor; how they were chosen joins the facts where it differs from tensor to tensor."""
+    histograms = observe(model, batches)
+    if isinstance(params, Int8Symmetric):
+        histograms = {name: mirrored(histogram) for name, histogram in histograms.items()}
+    if params.calibration.method == "auto":
+        ranges, methods = choose_ranges(model, histograms, batches)
+        facts["calibration"] = dict(Counter(methods.values()))
+        return ranges
+    choose = chooser(params.calibration.method, params.calibration.model_dump(exclude={"method", "samples"}))
+    return {name: choose(histogram) for name, histogram in histograms.items()}
+
+
+def _batches(data: Splits, count: int, seed: int) -> Batches:
     """Inputs of `count` samples of the coreset, the same at each call."""
     samples = data.coreset.first(count, seed)
     if not len(samples):
@@ -108,6 +153,7 @@ def _batches(data: Splits, count: int, seed: int) -> Callable[[], Iterator[npt.N
 SCHEMES: Final[Mapping[str, Callable[..., Made]]] = {
     "int8": int8,
     "int8_dynamic": int8_dynamic,
+    "int8_symmetric": int8_symmetric,
     "fp16": fp16,
     "int4_weight_only": int4_weight_only,
 }

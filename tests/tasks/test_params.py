@@ -85,7 +85,7 @@ ONE_BUDGET = "coreset.k_center: give exactly one of fraction and per_class"
         (
             "quantize: {scheme: int4}",
             None,
-            "quantize.scheme is 'int4'; it must be one of 'int8', 'int8_dynamic', 'fp16'",
+            "quantize.scheme is 'int4'; it must be one of 'int8', 'int8_dynamic', 'int8_symmetric'",
         ),
         ("channel, target: {sparsity: 0.5}", "channel, target: {macs: 0.5}", "unknown key prune.channel.target.spars"),
         (

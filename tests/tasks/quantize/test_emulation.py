@@ -1,20 +1,24 @@
 """Where nothing saturates, ONNX Runtime's own answers are the oracle, to the bit."""
 
 import numpy as np
+import onnx
 import pytest
 from graphs import answers, conv_net, graph, inputs
 from onnx import helper
 
+from tasks.measure.integers import operations
 from tasks.quantize.calibration import min_max, observe
 from tasks.quantize.emulation import Emulator
 from tasks.quantize.int8 import quantize
 from tasks.quantize.products import ARITHMETICS
 
 
-def quantized(model, weights="reduced"):
+def quantized(model, weights="reduced", activation="unsigned"):
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
     seen = observe(model, lambda: iter([inputs(64, shape)]))
-    return quantize(model, {name: min_max(histogram) for name, histogram in seen.items()}, weights)
+    return quantize(
+        model, {name: min_max(histogram) for name, histogram in seen.items()}, weights, activation=activation
+    )
 
 
 def weights(*shape, seed=0):
@@ -54,6 +58,43 @@ def test_emulated_bits_are_those_of_the_runtime(name, tmp_path):
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
     x = inputs(100, shape, seed=2)
     assert np.array_equal(Emulator(model, "s8s8").run(x), answers(model, x, tmp_path))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_signed_activations_in_a_chain_are_what_the_runtime_makes_of_them(name, tmp_path):
+    """It turns them into unsigned bytes, which on a processor without VNNI saturate as those of an unsigned file do."""
+    signed, unsigned = (quantized(MODELS[name], "signed", activation) for activation in ("signed", "unsigned"))
+    shape = [dim.dim_value for dim in signed.graph.input[0].type.tensor_type.shape.dim[1:]]
+    x = inputs(100, shape, seed=2)
+    assert np.array_equal(Emulator(signed, "s8s8").run(x), answers(signed, x, tmp_path))
+    cut_off = [Emulator(model, "u8s8_saturating").run(x) for model in (signed, unsigned)]
+    assert np.array_equal(*cut_off)
+
+
+def residual():
+    """relu(conv(x)), read by a convolution and by the sum with what that gives."""
+    square = np.abs(weights(4, 4, 3, 3))
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], "c1", pads=[1] * 4),
+        helper.make_node("Relu", ["c1"], ["r1"], "r1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], "c2", pads=[1] * 4),
+        helper.make_node("Add", ["c2", "r1"], ["sum"], "sum"),
+        helper.make_node("GlobalAveragePool", ["sum"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["logits"], "flat"),
+    ]
+    return graph(nodes, [("w1", square), ("w2", square[::-1].copy())], (4, 6, 6))
+
+
+def test_signed_activations_that_two_nodes_read_stay_so_and_their_neighbours_run_in_float(tmp_path):
+    """The runtime makes none of the two convolutions unsigned: of both the tensor between them is input or output."""
+    model, x = quantized(residual(), "signed", "signed"), np.abs(inputs(50, (4, 6, 6), seed=2))
+    onnx.save(model, tmp_path / "model.onnx")
+    assert [entry.arithmetic for entry in operations(tmp_path / "model.onnx")] == ["float", "float"]
+    exact, cut_off = (Emulator(model, kind).run(x) for kind in ("s8s8", "u8s8_saturating"))
+    assert np.array_equal(exact, cut_off)
+    unsigned = quantized(residual(), "signed")
+    assert not np.array_equal(Emulator(unsigned, "u8s8_saturating").run(x), Emulator(unsigned, "s8s8").run(x))
+    np.testing.assert_allclose(exact, answers(model, x, tmp_path), rtol=0.02)
 
 
 @pytest.mark.parametrize("kind", ["reduced", "unsigned"])

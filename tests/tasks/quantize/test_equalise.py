@@ -80,7 +80,7 @@ def test_uneven_channels_survive_eight_bits_better_once_equalised(tmp_path):
 
 def test_corrected_biases_bring_every_layers_mean_back():
     model, x = conv_net(), inputs(100)
-    fixed, count = correct_biases(model, lambda: iter(np.array_split(x, 3)), largest=3)
+    fixed, count = correct_biases(model, lambda: iter(np.array_split(x, 3)), largest=3, reference=model)
     assert count == 3
     layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
     wanted, before, after = (_means(m, layers, [x]) for m in (model, _rounded(model, 3), _rounded(fixed, 3)))
@@ -93,7 +93,7 @@ def test_weights_on_the_grid_need_no_correction():
     weight = np.array([[127, -3], [-127, 50]], np.float32)
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["logits"], transB=1)]
     model = graph(nodes, [("w", weight), ("b", np.array([1, 2], np.float32))], (2,))
-    fixed, _ = correct_biases(model, lambda: iter([inputs(50, (2,))]), largest=127)
+    fixed, _ = correct_biases(model, lambda: iter([inputs(50, (2,))]), largest=127, reference=model)
     np.testing.assert_allclose(stored(fixed)["b"], [1, 2], atol=1e-4)
 
 
@@ -104,7 +104,7 @@ def test_layers_that_share_a_constant_in_the_file_are_corrected_each_by_itself(t
         helper.make_node("Gemm", ["hidden", "w", "b"], ["logits"], transB=1),
     ]
     model, x = graph(nodes, [("w", weight), ("b", bias)], (2,)), inputs(50, (2,)) + 1
-    fixed, count = correct_biases(model, lambda: iter([x]), largest=2)
+    fixed, count = correct_biases(model, lambda: iter([x]), largest=2, reference=model)
     wanted, after = (_means(m, list(model.graph.node), [x]) for m in (model, _rounded(fixed, 2)))
     assert count == 2 and fixed.graph.node[0].input[2] != fixed.graph.node[1].input[2]
     for name in wanted:

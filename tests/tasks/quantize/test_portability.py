@@ -10,12 +10,14 @@ from tasks.quantize.int8 import quantize
 from tasks.quantize.portability import accuracies, portable
 
 
-def problem(weight):
+def problem(weight, activation="unsigned"):
     """x (batch, 6) times `weight`, its builder, and samples labelled as the float model answers."""
     model = graph([helper.make_node("MatMul", ["x", "w"], ["logits"], "head")], [("w", weight)], (6,))
     x = np.random.default_rng(0).uniform(0, 1, (400, 6)).astype(np.float32)  # large ones are common
     ranges = {name: min_max(seen) for name, seen in observe(model, lambda: iter([x])).items()}
-    return lambda weights: quantize(model, ranges, weights), Samples(x, (x @ weight).argmax(1), np.arange(len(x)))
+    return lambda weights: quantize(model, ranges, weights, activation=activation), Samples(
+        x, (x @ weight).argmax(1), np.arange(len(x))
+    )
 
 
 HEAVY = np.array([[1, 1, 1, 1, 1, 1], [1, -0.2, 1, -0.2, 1, -0.2]], np.float32).T * [1, 1.4]
@@ -29,6 +31,13 @@ def test_where_sums_overflow_seven_bits_are_taken():
     assert signed["u8s8_saturating"] < signed["s8s8"] - 0.001
     assert facts["weights"] == "reduced" and shipped["u8s8_saturating"] == shipped["s8s8"] > 0.97
     assert accuracies(model, samples) == shipped
+
+
+def test_signed_activations_overflow_too_where_the_runtime_makes_them_unsigned():
+    build, samples = problem(HEAVY.astype(np.float32), activation="signed")
+    _, facts = portable(build, samples, ["reduced"])
+    assert facts["weights"] == "reduced"
+    assert facts["accuracy"]["signed"]["u8s8_saturating"] < facts["accuracy"]["signed"]["s8s8"] - 0.001
 
 
 def test_where_no_processor_loses_eight_bits_stay_and_nothing_else_is_tried():
@@ -47,3 +56,5 @@ def test_unsigned_bytes_must_be_worth_their_slowness(monkeypatch, unsigned, chos
     }
     monkeypatch.setattr(portability, "accuracies", lambda model, samples: by_weights[model])
     assert portable(lambda weights: weights, [])[1]["weights"] == chosen
+    facts = portable(lambda weights: weights, [], ["reduced"])[1]
+    assert facts["weights"] == "reduced" and list(facts["accuracy"]) == ["signed", "reduced"]

@@ -47,7 +47,7 @@ def test_every_scheme_answers_as_the_float_file_and_twice_gives_the_same_bytes(r
     metrics, facts = quantized(reads, first, scheme=scheme)
     assert (metrics, facts) == quantized(reads, second, scheme=scheme)
     assert facts["scheme"] == scheme and metrics["agreement_with_float"] == 1
-    assert metrics["integer_op_share"] == (1 if scheme.startswith("int8") else 0)
+    assert metrics["integer_op_share"] == (1 if scheme in ("int8", "int8_dynamic") else 0)
     assert {path.name: path.read_bytes() for path in first.iterdir()} == {
         path.name: path.read_bytes() for path in second.iterdir()
     }
@@ -55,7 +55,7 @@ def test_every_scheme_answers_as_the_float_file_and_twice_gives_the_same_bytes(r
 
 
 def test_an_unknown_scheme_is_answered_with_the_alternatives():
-    with pytest.raises(ValidationError, match="'int8', 'int8_dynamic', 'fp16', 'int4_weight_only'"):
+    with pytest.raises(ValidationError, match="'int8', 'int8_dynamic', 'int8_symmetric', 'fp16', 'int4_weight_only'"):
         TypeAdapter(Quantize).validate_python({"scheme": "int7"})
 
 
@@ -94,6 +94,42 @@ def test_the_options_before_quantization_are_counted_and_change_the_file(reads, 
     assert facts["equalised_pairs"] == 0 and facts["corrected_layers"] == 1
     assert metrics["agreement_with_float"] == plain["agreement_with_float"] == 1
     assert (tmp_path / "plain/model.onnx").read_bytes() != (tmp_path / "quantized/model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8_symmetric"])
+def test_learned_rounding_and_smoothing_say_what_they_did(reads, tmp_path, scheme):
+    knobs = {"rounding": {"method": "adaround", "steps": 50}, "smooth": 0.5, "correct_bias": True}
+    metrics, facts = quantized(reads, tmp_path / "quantized", scheme=scheme, **knobs)
+    assert metrics["agreement_with_float"] == 1
+    # nothing in the file makes the first product's input, and one of its layers has no bias
+    assert facts["smoothed_products"] == 1 and facts["corrected_layers"] == 1
+    assert facts["adaround"]["127"]["layers"] == 2 and facts["adaround"]["127"]["output_error_vs_rtn"] <= 1
+
+
+@pytest.mark.parametrize("activation", ["unsigned", "signed"])
+def test_activations_are_of_the_type_that_was_asked_for(reads, tmp_path, activation):
+    _, facts = quantized(reads, tmp_path / "quantized", activation=activation)
+    assert facts["activation"] == {"type": activation}
+    model = onnx.load(tmp_path / "quantized/model.onnx")
+    stored = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    types = {stored[node.input[2]].dtype.name for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert types == {"uint8" if activation == "unsigned" else "int8"}
+
+
+@pytest.mark.parametrize("faster", ["unsigned", "signed"])
+def test_the_type_that_ran_faster_here_is_taken_and_both_figures_stay(reads, tmp_path, monkeypatch, faster):
+    figures = {name: {"latency_ms_p50": 1.0 + (name != faster)} for name in ("unsigned", "signed")}
+    monkeypatch.setattr("tasks.quantize.schemes.fastest", lambda models, samples: (faster, figures))
+    _, facts = quantized(reads, tmp_path / "auto", activation="auto")
+    quantized(reads, tmp_path / "named", activation=faster)
+    assert facts["activation"] == {"type": faster, "measured": figures}
+    assert (tmp_path / "auto/model.onnx").read_bytes() == (tmp_path / "named/model.onnx").read_bytes()
+
+
+def test_auto_measures_both(reads, tmp_path):
+    _, facts = quantized(reads, tmp_path / "quantized", activation="auto")
+    assert all(timing["latency_ms_p50"] > 0 for timing in facts["activation"]["measured"].values())
+    assert facts["activation"]["type"] in facts["activation"]["measured"]
 
 
 def test_the_emulated_accuracies_say_of_how_many_samples_they_are(reads, tmp_path):
