@@ -15,6 +15,7 @@ from tasks.files import Files
 from tasks.measure.integers import integer_op_share, operations
 from tasks.measure.runtime import open_session, run
 from tasks.params import Quantize
+from tasks.quantize.runnable import prove_runnable
 from tasks.quantize.schemes import SCHEMES
 
 
@@ -28,6 +29,7 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
     folder.mkdir()
     path = folder / "model.onnx"
     onnx.save(slim(quantized), path)
+    prove_runnable(path, params.scheme)
     targets = data.validation.targets(slice(None)).numpy()
     before, after = (run(open_session(file), data.validation).argmax(1) for file in (source, path))
     agreement = float((before == after).mean())
