@@ -89,8 +89,9 @@ STAGES: Final[Mapping[str, Stage]] = {
     "quantize": Stage(
         "tasks.quantize.stage:quantize",
         ("quantize", "seed"),
-        DATA | CORESET | _variants("pruned"),
+        DATA | CORESET | _variants("teacher", "pruned"),
         _variants("quantized"),
+        {"diary": "reports/quantization"},
     ),
     "evaluate": Stage(
         "tasks.evaluate.stage:evaluate",
@@ -108,7 +109,8 @@ STAGES: Final[Mapping[str, Stage]] = {
 }
 
 
-TRAINING: Final = ("teacher", "distill", "prune")  # several processes may share these; the first runs any other alone
+# several processes may share these; the first runs any other alone
+TRAINING: Final = ("teacher", "distill", "prune", "quantize")
 # what is free when a write has just failed for want of space
 FULL_BYTES: Final = 64_000
 

@@ -16,6 +16,7 @@ from tasks.prune.criteria import CRITERIA
 from tasks.prune.schedules import SCHEDULES
 from tasks.quantize.calibration import CALIBRATIONS
 from tasks.quantize.schemes import SCHEMES
+from tasks.quantize.trained import TRAINED
 from tasks.quantize.weights import WEIGHTS
 from tasks.stages import STAGES
 from tasks.training.losses import LOSSES
@@ -79,7 +80,7 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
         ("schedule", SCHEDULES),
         ("calibration", [*CALIBRATIONS, "auto"]),
         ("rounding", [*WEIGHTS, "gptq", "adaround"]),
-        ("scheme", SCHEMES),
+        ("scheme", SCHEMES | TRAINED),
     ],
 )
 def test_params_name_the_entries_of_each_table(family, table):

@@ -11,6 +11,7 @@ from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import ChannelPruning, Criterion, Prune, Schedule, UnstructuredPruning
 from tasks.params.quantize import (
     AdaRound,
+    Auto,
     Calibration,
     CalibrationMethod,
     Entropy,
@@ -20,14 +21,17 @@ from tasks.params.quantize import (
     Int8,
     Int8Dynamic,
     Int8Symmetric,
+    Mixed,
     Mse,
     Percentile,
+    Qat,
     Quantize,
     Rounding,
     Static,
     StaticInt8,
 )
 from tasks.params.recipe import Params, load_params
+from tasks.params.retraining import Retraining
 from tasks.params.section import Factory, Section
 from tasks.params.students import PrunedTeacher, Slim, Student
 from tasks.params.synthesis import DistributionMatching, KernelRidge, Synthesis
@@ -38,6 +42,7 @@ __all__ = [
     "Answers",
     "Assistant",
     "Augment",
+    "Auto",
     "Budget",
     "Calibration",
     "CalibrationMethod",
@@ -68,16 +73,19 @@ __all__ = [
     "KernelRidge",
     "Live",
     "Loss",
+    "Mixed",
     "Mse",
     "Params",
     "Percentile",
     "Proxy",
     "Prune",
     "PrunedTeacher",
+    "Qat",
     "Quantize",
     "RandomSelection",
     "Range",
     "Register",
+    "Retraining",
     "Rounding",
     "Schedule",
     "Section",

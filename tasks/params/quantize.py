@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tasks.params.section import Count, Section, Share
+from tasks.params.retraining import Retraining
+from tasks.params.section import Count, NonNegative, Section, Share
 
 
 class Calibration(Section):
@@ -84,17 +85,49 @@ class Static(Section):
 
 
 class StaticInt8(Static):
-    """8 bits for ONNX Runtime's and OpenVINO's kernels."""
+    """8 bits for ONNX Runtime's and OpenVINO's kernels.
 
+    in_float: operations that stay so, each by the name of its output in the pruned file.
+    """
+
+    in_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
     portable: bool = True
     portable_samples: Count = 1000
 
 
 class Int8(StaticInt8):
-    """activation: type of the activations' bytes; auto takes the one that is faster here."""
+    """activation: type of the activations' bytes; auto takes the one that is faster here.
+
+    ladder: of remedies, each tried where the one before lost more accuracy than `max_drop` to the float file.
+    max_drop: of validation samples, share right in float less share right in integers.
+    training: the last rung; null leaves it out.
+    """
 
     scheme: Literal["int8"]
     activation: Literal["unsigned", "signed", "auto"] = "unsigned"
+    ladder: bool = True
+    max_drop: NonNegative = 0.005
+    training: Retraining | None = Retraining()
+
+
+class Mixed(StaticInt8):
+    """Each layer's weights in `bits` where `max_drop`, as for int8, allows it, in eight elsewhere.
+
+    training: of the whole, after that; null leaves it out.
+    """
+
+    scheme: Literal["mixed"]
+    bits: Annotated[int, Field(ge=2, le=4)] = 4
+    max_drop: NonNegative = 0.005
+    training: Retraining | None = None
+
+
+class Qat(StaticInt8):
+    """Quantization-aware training with weights in `bits`; activations have eight."""
+
+    scheme: Literal["qat"]
+    bits: Annotated[int, Field(ge=2, le=8)] = 8
+    training: Retraining = Retraining()
 
 
 class Int8Symmetric(Static):
@@ -125,7 +158,7 @@ def _default_scheme(section: object) -> object:
 
 
 Quantize = Annotated[
-    Int8 | Int8Dynamic | Int8Symmetric | Fp16 | Int4WeightOnly,
+    Int8 | Int8Dynamic | Int8Symmetric | Mixed | Qat | Fp16 | Int4WeightOnly,
     Field(discriminator="scheme"),
     BeforeValidator(_default_scheme),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import numpy as np
@@ -28,11 +28,18 @@ def quantize(
     weights: Weights = "signed",
     *,
     activation: Activation = "unsigned",
+    in_float: Collection[str] = (),
 ) -> onnx.ModelProto:
     """The model with every operation that ONNX Runtime has in integers fed by 8-bit tensors.
 
-    ranges: low and high of each float tensor, by its name in the graph.
+    ranges: low and high of each float tensor, by its name in the graph. in_float: names of operations left as they are.
+
+    Raises:
+        ValueError: `in_float` names no operation of the model.
     """
+    names = [node.name for node in model.graph.node]
+    if unknown := sorted(set(in_float) - set(names)):
+        raise ValueError(f"quantize.in_float: no operation is called '{unknown[0]}'; there are {', '.join(names)}")
     data = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
         model,
@@ -42,7 +49,7 @@ def quantize(
         activation_qType=QuantType.QInt8 if activation == "signed" else QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
-        nodes_to_exclude=[],
+        nodes_to_exclude=sorted(in_float),
         op_types_to_quantize=list(QDQRegistry),
         extra_options={"WeightSymmetric": True},  # one zero point for all channels, as the runtime demands
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,9 +41,11 @@ DYNAMIC: Final = ["MatMul", "Gemm", "LSTM", "Attention"]
 
 
 class Build(Protocol):
-    """Makes the 8-bit file with one kind of weights."""
+    """Makes the 8-bit file with one kind of weights, all operations in integers but those named `in_float`."""
 
-    def __call__(self, weights: Weights, *, activation: Activation = "unsigned") -> onnx.ModelProto:
+    def __call__(
+        self, weights: Weights, *, activation: Activation = "unsigned", in_float: Collection[str] = ()
+    ) -> onnx.ModelProto:
         """The same each time."""
         ...
 
@@ -59,8 +61,12 @@ def prepared(model: onnx.ModelProto, params: StaticInt8, data: Splits, seed: int
     ranges = _ranges(source, params, batches, facts)
     rounded = rounder(source, params, batches, facts)
 
-    def build(weights: Weights, *, activation: Activation = "unsigned") -> onnx.ModelProto:
-        return to_int8(rounded(64 if weights == "reduced" else 127), ranges, weights, activation=activation)
+    def build(
+        weights: Weights, *, activation: Activation = "unsigned", in_float: Collection[str] = ()
+    ) -> onnx.ModelProto:
+        kept = {*in_float, *params.in_float}
+        rounded_weights = rounded(64 if weights == "reduced" else 127)
+        return to_int8(rounded_weights, ranges, weights, activation=activation, in_float=kept)
 
     return build, facts
 

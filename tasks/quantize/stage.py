@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import onnx
+from safetensors.torch import save_file
 
-from tasks.data.splits import load_splits
+from tasks import checkpoint
+from tasks.data.splits import Splits, load_splits
 from tasks.export.onnx import write_deploy
-from tasks.export.slim import slim
 from tasks.files import Files
 from tasks.measure.integers import integer_op_share, operations
 from tasks.measure.runtime import open_session, run
-from tasks.params import Quantize
+from tasks.params import Int8, Quantize
+from tasks.quantize.judge import shipped
+from tasks.quantize.ladder import Rung, climb
+from tasks.quantize.retrain import Coach
+from tasks.quantize.schemes import SCHEMES, Made
+from tasks.quantize.trained import TRAINED
+from tasks.training.curves import write_curves, write_rows
+from tasks.training.scratch import scratch_of
 from tasks.quantize.runnable import prove_runnable
-from tasks.quantize.schemes import SCHEMES
 
 
 def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
     """Make the float file smaller by the scheme, and compare the two."""
     data = load_splits(files.reads)
     source = files.reads["pruned"] / "model.onnx"
-    model = onnx.shape_inference.infer_shapes(onnx.load(source), strict_mode=True, data_prop=True)
-    quantized, facts = SCHEMES[params.scheme](model, params, data, seed)
+    model = _named(onnx.shape_inference.infer_shapes(onnx.load(source), strict_mode=True, data_prop=True))
+    coach = Coach(
+        lambda: checkpoint.load(files.reads["teacher"], data.card),
+        data,
+        seed,
+        scratch_of(files.scratch, "quantize", data.card.sha256),
+    )
+    (quantized, facts), rungs = _made(model, params, data, seed, coach)
     folder = files.writes["quantized"]
     folder.mkdir()
     path = folder / "model.onnx"
-    onnx.save(slim(quantized), path)
+    onnx.save(shipped(quantized), path)
     prove_runnable(path, params.scheme)
     targets = data.validation.targets(slice(None)).numpy()
     before, after = (run(open_session(file), data.validation).argmax(1) for file in (source, path))
@@ -37,6 +51,9 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
     found = operations(path)
     facts = {"scheme": params.scheme, **facts, "operations": [asdict(operation) for operation in found]}
     (folder / "quantization.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    _write_training(coach, facts, folder)
+    files.writes["diary"].mkdir(parents=True, exist_ok=True)
+    write_rows(rungs, Rung, files.writes["diary"] / "ladder.csv")
     return {
         "accuracy": float((after == targets).mean()),
         "accuracy_float": float((before == targets).mean()),
@@ -46,6 +63,32 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
         "integer_op_share": integer_op_share(found),
         **_emulated(facts),
     }
+
+
+def _named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same, each operation called as its output: files have no other names for them."""
+    for node in model.graph.node:
+        node.name = node.output[0]
+    return model
+
+
+def _made(model: onnx.ModelProto, params: Quantize, data: Splits, seed: int, coach: Coach) -> tuple[Made, list[Rung]]:
+    """The file with its facts, and the rungs that led to it."""
+    if params.scheme in TRAINED:
+        return TRAINED[params.scheme](model, params, data, seed, coach), []
+    if not (isinstance(params, Int8) and params.ladder):
+        return SCHEMES[params.scheme](model, params, data, seed), []
+    (made, facts), chosen, rungs = climb(model, params, data, seed, coach)
+    # no output may carry times: with them the diary lies beside
+    rows = [{key: value for key, value in asdict(rung).items() if key != "seconds"} for rung in rungs]
+    return (made, {**facts, "ladder": {"max_drop": params.max_drop, "chosen": chosen.rung, "rungs": rows}}), rungs
+
+
+def _write_training(coach: Coach, facts: dict[str, Any], folder: Path) -> None:
+    """Curves and learned floats, where what ships was trained: from the floats training can go on."""
+    if "training" in facts:
+        write_curves(coach.history, folder / "training.csv")
+        save_file({name: t.cpu().contiguous() for name, t in coach.learned.items()}, folder / "trained.safetensors")
 
 
 def _emulated(facts: dict[str, Any]) -> dict[str, float]:

@@ -29,7 +29,9 @@ def reads(tmp_path_factory):
 
 
 def quantized(reads, folder, **params):
-    metrics = quantize(TypeAdapter(Quantize).validate_python(params), 0, Files(reads, {"quantized": folder}))
+    beside = folder.with_name(f"{folder.name}_diary")
+    files = Files(reads, {"quantized": folder, "diary": beside})
+    metrics = quantize(TypeAdapter(Quantize).validate_python(params), 0, files)
     return metrics, json.loads((folder / "quantization.json").read_text())
 
 
@@ -55,7 +57,8 @@ def test_every_scheme_answers_as_the_float_file_and_twice_gives_the_same_bytes(r
 
 
 def test_an_unknown_scheme_is_answered_with_the_alternatives():
-    with pytest.raises(ValidationError, match="'int8', 'int8_dynamic', 'int8_symmetric', 'fp16', 'int4_weight_only'"):
+    schemes = "'int8', 'int8_dynamic', 'int8_symmetric', 'mixed', 'qat', 'fp16', 'int4_weight_only'"
+    with pytest.raises(ValidationError, match=schemes):
         TypeAdapter(Quantize).validate_python({"scheme": "int7"})
 
 

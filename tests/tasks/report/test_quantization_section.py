@@ -53,6 +53,40 @@ def test_what_processors_differ_by_stands_beside_what_was_shipped(run: Run) -> N
     assert "84.20" in page and "1,000 validation samples" in page
 
 
+RUNG = {"accuracy": 0.93, "accuracy_drop": 0.011, "accuracy_drop_upper95": 0.02, "harm": 0.1, "size_bytes": 41234}
+LADDER = {
+    "max_drop": 0.004,
+    "chosen": "training",
+    "rungs": [
+        RUNG | {"rung": "static INT8", "inside": False, "integer_op_share": 1.0},
+        RUNG | {"rung": "training", "inside": True, "integer_op_share": 1.0, "accuracy_drop": -0.001},
+    ],
+}
+
+
+def test_every_rung_of_the_ladder_stands_on_the_page_and_which_was_taken(run: Run) -> None:
+    section = quantization_section(FACTS | {"ladder": LADDER})
+    assert section is not None
+    assert section["ladder"]["answer"] == "training, of 2 tried"
+    assert [(row[0], row[2], row[6], row[7]) for row in section["ladder"]["rows"]] == [
+        ("static INT8", "+1.10", "no", "\u2013"),
+        ("training", "-0.10", "yes", "yes"),
+    ]
+    page = render_report(run[0], run[1] | {"quantization": FACTS | {"ladder": LADDER}})
+    assert "loses at most 0.40 pp" in page and "41,234" in page
+    assert "How far up the ladder?" not in render_report(run[0], run[1] | {"quantization": FACTS})
+
+
+def test_layers_with_fewer_bits_and_the_training_s_parity_stand_on_the_page(run: Run) -> None:
+    facts = FACTS | {
+        "sensitivity": [{"layer": "p<1>", "harm": 0.00201, "saved_bytes": 1234, "cheap": True}],
+        "training": {"epochs": 4, "label_agreement": 0.9996, "logit_step": 0.1, "max_difference_steps": 1.0},
+    }
+    page = render_report(run[0], run[1] | {"quantization": facts})
+    assert "p&lt;1&gt;" in page and "2.01e-03" in page and "1,234" in page
+    assert "label to 99.96 % of the validation samples, its logits at most 1.00 steps away" in page
+
+
 def test_calibrations_by_tensor_are_counted(run: Run) -> None:
     facts = FACTS | {"calibration": {"min_max": 3, "mse": 9}}
     assert "Calibration by tensor: min_max 3, mse 9." in render_report(run[0], run[1] | {"quantization": facts})

@@ -1,0 +1,71 @@
+"""Schemes that choose bits by layer or train: each begins with the static INT8 file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+import onnx
+
+from tasks.data.splits import Splits
+from tasks.params import Mixed, Qat, StaticInt8
+from tasks.quantize.int8 import Weights
+from tasks.quantize.judge import Judge
+from tasks.quantize.mixed import assign
+from tasks.quantize.narrow import narrow, weight_bytes
+from tasks.quantize.portability import accuracies
+from tasks.quantize.retrain import Coach
+from tasks.quantize.schemes import Made, prepared
+
+
+def mixed(model: onnx.ModelProto, params: Mixed, data: Splits, seed: int, coach: Coach) -> Made:
+    """Weights in few bits where the drop allows it, and training of the whole where that is wanted."""
+    build, facts = prepared(model, params, data, seed)
+    whole = build(kind(params))
+    full = weight_bytes(whole)
+    saved = {layer: size - size // 2 for layer, size in full.items()}
+    made, rows = assign(
+        saved,
+        lambda cheap: narrow(whole, dict.fromkeys(cheap, params.bits)),
+        Judge(model, data.validation),
+        params.max_drop,
+    )
+    facts["weight_bits"] = {row.layer: params.bits if row.cheap else 8 for row in rows}
+    facts["sensitivity"] = [asdict(row) for row in rows]
+    if params.training:
+        made, facts["training"] = coach.train(made, params.training)
+    return made, facts | portability(made, params, data, seed)
+
+
+def qat(model: onnx.ModelProto, params: Qat, data: Splits, seed: int, coach: Coach) -> Made:
+    """Training with every weight in few bits, or eight."""
+    build, facts = prepared(model, params, data, seed)
+    made = build(kind(params))
+    if params.bits < 8:
+        made = narrow(made, dict.fromkeys(weight_bytes(made), params.bits))
+    made, facts["training"] = coach.train(made, params.training)
+    return made, facts | {"weight_bits": params.bits} | portability(made, params, data, seed)
+
+
+def kind(params: StaticInt8) -> Weights:
+    """Of eight-bit weights: with seven no processor saturates, and training makes up for the eighth."""
+    return "reduced" if params.portable else "signed"
+
+
+def portability(model: onnx.ModelProto, params: StaticInt8, data: Splits, seed: int) -> dict[str, Any]:
+    """What the file answers on other processors, where that is asked for, as facts."""
+    if not params.portable:
+        return {}
+    samples = data.validation.first(params.portable_samples, seed)
+    weights = kind(params)
+    return {
+        "portability": {
+            "samples": len(samples),
+            "weights": weights,
+            "accuracy": {weights: accuracies(model, samples)},
+        }
+    }
+
+
+TRAINED: Final[Mapping[str, Callable[..., Made]]] = {"mixed": mixed, "qat": qat}
