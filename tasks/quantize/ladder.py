@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from math import prod
 
 import onnx
 
@@ -82,9 +83,9 @@ def climb(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, coach: 
 
 def _plain(params: Int8) -> dict[str, Int8]:
     """The rungs that only calibrate and shift, without those that the params have taken already."""
-    calibrated = params.model_copy(update={"calibration": Auto(method="auto", samples=params.calibration.samples)})
-    corrected = calibrated.model_copy(update={"equalise": True, "correct_bias": True})
-    rungs = {"static INT8": params, "calibration by tensor": calibrated, "equalisation, bias correction": corrected}
+    by_tensor = params.model_copy(update={"calibration": Auto(method="auto", samples=params.calibration.samples)})
+    corrected = by_tensor.model_copy(update={"equalise": True, "correct_bias": True})
+    rungs = {"static INT8": params, "calibration by tensor": by_tensor, "equalisation, bias correction": corrected}
     first = {own: name for name, own in reversed(rungs.items())}
     return {name: own for name, own in rungs.items() if first[own] == name}
 
@@ -92,7 +93,7 @@ def _plain(params: Int8) -> dict[str, Int8]:
 def _mixed(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, judge: Judge) -> Made:
     """The layers that harm most stay in float."""
     build, facts = prepared(model, params, data, seed)
-    sizes = {item.name: max(1, 3 * len(item.raw_data) // 4) for item in model.graph.initializer}
+    sizes = {item.name: 3 * prod(item.dims) for item in model.graph.initializer}
     saved = {
         node.name: sizes[node.input[1]] for node in model.graph.node if node.op_type in HEAVY and node.input[1] in sizes
     }

@@ -31,7 +31,7 @@ def narrow(model: onnx.ModelProto, bits: Mapping[str, int]) -> onnx.ModelProto:
             weight, greatest = values(layer.weight, source), 2 ** (bits[layer.name] - 1) - 1
             step = best_steps(weight, layer.weight.axis, greatest).reshape(source[layer.weight.step].shape)
             bias = values(layer.bias, source) if layer.bias else None
-            store_(held, layer, weight, step, greatest, bias)
+            store_(held, layer, weight, step, (-greatest, greatest), bias)
     return with_constants(model, held)
 
 

@@ -101,7 +101,9 @@ def slice_(
     cuts = [slice(None)] * x.ndim
     for axis, start, end, step in zip(places, starts.tolist(), ends.tolist(), strides, strict=True):
         _refuse(step < 1, "Slice backwards")
-        cuts[axis] = slice(start, end, step)
+        # ends are often the least and greatest of all numbers
+        first, last = (min(max(place, -x.shape[axis]), x.shape[axis]) for place in (start, end))
+        cuts[axis] = slice(first, last, step)
     return x[tuple(cuts)]
 
 

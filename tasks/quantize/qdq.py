@@ -39,6 +39,7 @@ class Layer:
 
 
 Constants = dict[str, npt.NDArray[Any]]
+Limits = tuple[int, int]
 
 
 def constants(graph: onnx.GraphProto) -> Constants:
@@ -72,26 +73,29 @@ def values(found: Stored, held: Mapping[str, npt.NDArray[Any]]) -> Floats:
     return product
 
 
-def largest(found: Stored, held: Mapping[str, npt.NDArray[Any]]) -> int:
-    """The greatest level that occurs, counted from the zero point: symmetric steps take it to the end of its range."""
-    zero = int(held[found.zero].flat[0]) if found.zero else 0
-    return max(1, int(np.abs(held[found.levels].astype(np.int64) - zero).max(initial=0)))
+def limits(found: Stored, held: Mapping[str, npt.NDArray[Any]]) -> Limits:
+    """The least and greatest level that the constant may have, counted from its zero point.
+
+    As far as any level that occurs, either way: symmetric steps take the greatest weight to the end of its range.
+    """
+    levels, zero = held[found.levels], int(held[found.zero].flat[0]) if found.zero else 0
+    occurring, possible = int(np.abs(levels.astype(np.int64) - zero).max(initial=1)), np.iinfo(levels.dtype)
+    return max(-occurring, int(possible.min) - zero), min(occurring, int(possible.max) - zero)
 
 
-def store_(held: Constants, layer: Layer, weight: Floats, step: Floats, greatest: int, bias: Floats | None) -> None:
+def store_(held: Constants, layer: Layer, weight: Floats, step: Floats, within: Limits, bias: Floats | None) -> None:
     """Put weight, step and bias in the place of the layer's own, rounded to what their integers can say.
 
-    step: of the shape that the file has.
+    step: of the shape that the file has. within: the limits of the weight's levels.
     """
     levels = held[layer.weight.levels]
     zero = int(held[layer.weight.zero].flat[0]) if layer.weight.zero else 0
-    wide = along(step, layer.weight.axis, weight.ndim)
-    whole = np.clip(np.rint(weight / wide) + zero, zero - greatest, zero + greatest)
+    whole = np.clip(np.rint(weight / along(step, layer.weight.axis, weight.ndim)), *within) + zero
     held[layer.weight.levels], held[layer.weight.step] = whole.astype(levels.dtype), step.astype(np.float32)
     if layer.bias and bias is not None:
-        limits = np.iinfo(np.int32)
+        ends = np.iinfo(np.int32)
         tiny = (held[layer.input_step] * step * np.ones_like(held[layer.bias.step])).astype(np.float32)
-        whole = np.clip(np.rint(bias.astype(np.float64) / tiny), limits.min, limits.max)
+        whole = np.clip(np.rint(bias.astype(np.float64) / tiny), ends.min, ends.max)
         held[layer.bias.levels], held[layer.bias.step] = whole.astype(np.int32), tiny
 
 

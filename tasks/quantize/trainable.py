@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tasks.quantize.lsq import levels, rounded, scaled
 from tasks.quantize.operators import OPERATORS
-from tasks.quantize.qdq import HEAVY, Layer, constants, largest, layers, store_, values, with_constants
+from tasks.quantize.qdq import HEAVY, Layer, constants, layers, limits, store_, values, with_constants
 
 PAIR: Final = ("QuantizeLinear", "DequantizeLinear")
 Knobs = Mapping[str, Any]
@@ -45,7 +45,7 @@ class Trainable(nn.Module):
             if layer.bias:
                 learned[layer.bias.levels] = values(layer.bias, self._held)
         learned |= {name: self._held[name] for name in _floats(model.graph, self._held)}
-        self._greatest = {layer.weight.levels: largest(layer.weight, self._held) for layer in self._layers}
+        self._limits = {layer.weight.levels: limits(layer.weight, self._held) for layer in self._layers}
         self._plan = [(node, _knobs(node)) for node in model.graph.node]
         steps = [layer.weight.step for layer in self._layers]
         steps += [node.input[1] for node in model.graph.node if node.op_type == PAIR[0]]
@@ -79,7 +79,7 @@ class Trainable(nn.Module):
         held |= steps | {name: array for name, array in floats.items() if held[name].dtype == np.float32}
         for layer in self._layers:
             name, bias = layer.weight.levels, floats.get(layer.bias.levels) if layer.bias else None
-            store_(held, layer, floats[name], steps[layer.weight.step], self._greatest[name], bias)
+            store_(held, layer, floats[name], steps[layer.weight.step], self._limits[name], bias)
         return with_constants(self._model, held)
 
     def named_tensors(self) -> dict[str, Tensor]:
@@ -99,10 +99,10 @@ class Trainable(nn.Module):
 
     def _rounded(self, layer: Layer, ends: tuple[str, str], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weight and bias, by the names under which the layer reads them."""
-        weight, greatest = known[layer.weight.levels], self._greatest[layer.weight.levels]
+        weight, within = known[layer.weight.levels], self._limits[layer.weight.levels]
         plain = known[layer.weight.step]
-        step = _along(scaled(plain, weight.numel() // plain.numel(), greatest), layer.weight.axis, weight.ndim)
-        found = {ends[0]: levels(weight, step, weight.new_zeros(()), (-greatest, greatest)) * step}
+        step = _along(scaled(plain, weight.numel() // plain.numel(), within[1]), layer.weight.axis, weight.ndim)
+        found = {ends[0]: levels(weight, step, weight.new_zeros(()), within) * step}
         if layer.bias:
             tiny = (known[layer.input_step] * plain).detach()
             found[ends[1]] = rounded(known[layer.bias.levels] / tiny) * tiny
@@ -121,10 +121,10 @@ class Trainable(nn.Module):
 
     def _quantize(self, node: onnx.NodeProto, known: Mapping[str, Tensor]) -> Tensor:
         x, step, held = known[node.input[0]], known[node.input[1]], self._held[node.input[2]]
-        limits, zero = np.iinfo(held.dtype), int(held)
-        furthest = max(limits.max - zero, zero - limits.min)
+        ends, zero = np.iinfo(held.dtype), int(held)
+        furthest = max(ends.max - zero, zero - ends.min)
         step = scaled(step, max(1, x[:1].numel()), furthest)
-        return levels(x, step, x.new_tensor(zero), (int(limits.min), int(limits.max)))
+        return levels(x, step, x.new_tensor(zero), (int(ends.min), int(ends.max)))
 
     def _dequantize(self, node: onnx.NodeProto, knobs: Knobs, known: Mapping[str, Tensor]) -> Tensor:
         axis, found, step = knobs.get("axis", 1), known[node.input[0]], known[node.input[1]]

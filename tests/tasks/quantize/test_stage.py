@@ -1,27 +1,41 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file
 from toy import blobs, card, network, save_splits
 
-from tasks.data.splits import load_splits
+from tasks import checkpoint
+from tasks.checkpoint import build
+from tasks.data.splits import load_splits, moments
 from tasks.export.onnx import export
 from tasks.files import Files
-from tasks.params import Quantize
+from tasks.params import Factory, Quantize, Retraining, Train
 from tasks.quantize.calibration import CALIBRATIONS
+from tasks.quantize.retrain import Coach
 from tasks.quantize.schemes import SCHEMES
 from tasks.quantize.stage import quantize
+from tasks.quantize.trained import TRAINED
+from tasks.training.loop import fit_
+
+TRAIN = {"epochs": 2, "batch_size": 9, "lr": 0.01}
 
 
 @pytest.fixture(scope="module")
 def reads(tmp_path_factory):
     """The files of a project up to prune."""
     folder = tmp_path_factory.mktemp("project")
-    found = save_splits(folder, blobs(90)) | {"pruned": folder / "pruned"}
+    found = save_splits(folder, blobs(90)) | {"pruned": folder / "pruned", "teacher": folder / "teacher"}
     model = network().eval()
+    data = load_splits(found)
+    factory = Factory(factory="tasks.models.mlp:MLP", args={"hidden": [8]})
+    teacher = build(factory, data.card, moments(data.train), 0, "teacher.model")
+    fit_(teacher, data.train, data.validation, Train(epochs=20, batch_size=9), seed=0, series="teacher")
+    checkpoint.save(teacher, data.card, found["teacher"], None)
     with torch.no_grad():
         model(load_splits(found).train.inputs(slice(None)))
     export(model, card((4,)), load_splits(found).validation, found["pruned"], "distill.model")
@@ -60,6 +74,70 @@ def test_an_unknown_scheme_is_answered_with_the_alternatives():
     schemes = "'int8', 'int8_dynamic', 'int8_symmetric', 'mixed', 'qat', 'fp16', 'int4_weight_only'"
     with pytest.raises(ValidationError, match=schemes):
         TypeAdapter(Quantize).validate_python({"scheme": "int7"})
+
+
+@pytest.mark.parametrize("scheme", TRAINED)
+def test_schemes_that_train_stay_in_integers_and_twice_give_the_same_bytes(reads, tmp_path, scheme):
+    first, second = tmp_path / "first", tmp_path / "second"
+    params = {"scheme": scheme, "bits": 4, "training": {"train": TRAIN}}
+    metrics, facts = quantized(reads, first, **params)
+    assert (metrics, facts) == quantized(reads, second, **params)
+    assert metrics["integer_op_share"] == 1 and metrics["accuracy"] >= metrics["accuracy_float"]
+    assert facts["training"]["epochs"] == 2 and facts["training"]["label_agreement"] == 1
+    assert facts["training"]["max_difference_steps"] <= 1
+    names = {path.name for path in first.iterdir()}
+    assert names == {"model.onnx", "deploy.json", "quantization.json", "training.csv", "trained.safetensors"}
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+    stored = onnx.load(first / "model.onnx").graph.initializer
+    assert sum(item.data_type == onnx.TensorProto.INT4 for item in stored) == 2
+    assert max(array.abs().max() for array in load_file(first / "trained.safetensors").values()) > 0
+
+
+def test_without_training_no_floats_are_kept(reads, tmp_path):
+    _, facts = quantized(reads, tmp_path / "quantized", scheme="mixed", max_drop=1.0)
+    assert set(facts["weight_bits"].values()) == {4} and "training" not in facts
+    assert not (tmp_path / "quantized/trained.safetensors").exists()
+
+
+def test_the_ladder_is_in_the_facts_without_its_times_and_beside_with_them(reads, tmp_path):
+    _, facts = quantized(reads, tmp_path / "quantized", max_drop=0.02)
+    (rung,) = facts["ladder"]["rungs"]
+    assert facts["ladder"]["max_drop"] == 0.02 and facts["ladder"]["chosen"] == rung["rung"] == "static INT8"
+    assert rung["inside"] and rung["size_bytes"] == (tmp_path / "quantized/model.onnx").stat().st_size
+    assert "seconds" not in rung
+    assert "seconds" in (tmp_path / "quantized_diary/ladder.csv").read_text().splitlines()[0]
+
+
+def test_an_operation_named_in_float_stays_so_and_an_unknown_one_is_refused(reads, tmp_path):
+    metrics, _ = quantized(reads, tmp_path / "quantized", ladder=False, in_float=["logits"])
+    assert metrics["integer_op_share"] == 0.5
+    with pytest.raises(ValueError, match=r"^quantize\.in_float: no operation is called 'conv7'; there are .*logits"):
+        quantized(reads, tmp_path / "unknown", ladder=False, in_float=["conv7"])
+
+
+def test_training_without_samples_is_refused(reads, tmp_path):
+    data = replace(load_splits(reads), coreset=blobs(3).first(0, 0))
+    with pytest.raises(ValueError, match=r"^quantize\.training has no samples: the coreset is empty"):
+        Coach(network, data, 0, None).train(onnx.ModelProto(), Retraining())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"max_drop": -0.1}, r"max_drop\s+Input should be greater than or equal to 0"),
+        ({"scheme": "qat", "bits": 9}, r"qat\.bits"),
+        ({"scheme": "qat", "bits": 1}, r"qat\.bits"),
+        ({"scheme": "mixed", "bits": 8}, r"mixed\.bits"),
+        ({"training": {"train": {"precision": "bfloat16"}}}, "256 levels need the digits of float32"),
+        ({"training": {"train": {"epochs": 0}}}, r"train\.epochs"),
+        ({"training": {"losses": [{"method": "mutual"}]}}, "'kd', 'kd_standardised', 'dkd', 'dist', 'mse'"),
+        ({"training": {"losses": []}}, "at least 1 item"),
+        ({"training": {"train": {"augment": {"mixup": 0.2}}}}, "mixup and cutmix need answers"),
+    ],
+)
+def test_params_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(Quantize).validate_python(wrong)
 
 
 @pytest.mark.parametrize("bits", [0, 9])
