@@ -20,11 +20,11 @@ from tasks.params import Int8, Quantize
 from tasks.quantize.judge import shipped
 from tasks.quantize.ladder import Rung, climb
 from tasks.quantize.retrain import Coach
+from tasks.quantize.runnable import prove_runnable
 from tasks.quantize.schemes import SCHEMES, Made
 from tasks.quantize.trained import TRAINED
 from tasks.training.curves import write_curves, write_rows
 from tasks.training.scratch import scratch_of
-from tasks.quantize.runnable import prove_runnable
 
 
 def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
