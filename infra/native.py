@@ -1,7 +1,7 @@
 """The servers of compose.yaml without Docker: PostgreSQL, S3 storage, MLflow and Prefect with a worker, on loopback.
 
-Needs Python and Debian's `postgresql`, nothing of Downsize but its constraints. Everything lies in one folder: the
-servers' environment, data, logs, and the passwords, which are made at the first start and stand in no other place.
+Needs Python and Debian's `postgresql`, nothing of Downsize but its constraints. Everything lies in one folder: data,
+logs, and the passwords, which are made at the first start and stand in no other place.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import postgres
 from processes import HOST, await_answer, finish, listens, running, spawn, stop, write_private
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+VENV: Final = ROOT / ".stack" / "venv"  # of the servers of every stack
+BIN: Final = VENV / "bin"
 SERVERS: Final = ("postgres", "s3", "mlflow", "prefect")  # on one port each, from the first one on
 DATABASES: Final = ("mlflow", "mlflow_auth", "prefect", "optuna")
 BUCKETS: Final = ("dvc", "mlflow")
@@ -40,11 +42,6 @@ class Stack(NamedTuple):
     home: Path
     ports: Mapping[str, int]
     secret: Mapping[str, str]
-
-    @property
-    def bin(self) -> Path:
-        """The servers' own commands."""
-        return self.home / "venv" / "bin"
 
     def url(self, name: str) -> str:
         """Of one of the servers that speak HTTP."""
@@ -92,7 +89,7 @@ def up(stack: Stack) -> None:
         ours = postgres.runs(stack.home / name) if name == "postgres" else running(stack.home, name)
         if not ours and listens(port):
             raise RuntimeError(f"port {port} for {name} is taken by another program; --first-port takes a free range")
-    install(stack)
+    install()
     databases(stack)
     environment = server_environment(stack)
     for name, command in commands(stack).items():
@@ -114,14 +111,15 @@ def down(home: Path) -> None:
     postgres.stop(home / "postgres")
 
 
-def install(stack: Stack) -> None:
+def install() -> None:
     """The servers' own environment, with the project's pins."""
-    if (stack.home / "installed").exists():
+    whole = VENV / "whole"
+    if whole.exists():
         return
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(stack.home / "venv")], check=True)
-    pip = [str(stack.bin / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+    pip = [str(BIN / "pip"), "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), *PACKAGES], check=True)
-    (stack.home / "installed").touch()
+    whole.touch()
 
 
 def databases(stack: Stack) -> None:
@@ -143,9 +141,9 @@ def commands(stack: Stack) -> dict[str, list[str]]:
     served = {name: ["--host", HOST, "--port", str(port)] for name, port in stack.ports.items()}
     mlflow = ["--workers", "1", "--app-name", "basic-auth", "--artifacts-destination", "s3://mlflow"]
     return {
-        "s3": [str(stack.bin / "nanio"), "serve", *served["s3"], "--data-dir", str(storage)],
-        "mlflow": [str(stack.bin / "mlflow"), "server", *served["mlflow"], *mlflow],
-        "prefect": [str(stack.bin / "prefect"), "server", "start", *served["prefect"]],
+        "s3": [str(BIN / "nanio"), "serve", *served["s3"], "--data-dir", str(storage)],
+        "mlflow": [str(BIN / "mlflow"), "server", *served["mlflow"], *mlflow],
+        "prefect": [str(BIN / "prefect"), "server", "start", *served["prefect"]],
     }
 
 
@@ -165,7 +163,7 @@ def make_buckets(stack: Stack, environment: Mapping[str, str]) -> None:
         "import boto3, sys; s3 = boto3.client('s3'); known = [b['Name'] for b in s3.list_buckets()['Buckets']];"
         "[s3.create_bucket(Bucket=b) for b in sys.argv[1:] if b not in known]"
     )
-    finish([str(stack.bin / "python"), "-c", code, *BUCKETS], environment)
+    finish([str(BIN / "python"), "-c", code, *BUCKETS], environment)
 
 
 def server_environment(stack: Stack) -> dict[str, str]:
@@ -175,7 +173,7 @@ def server_environment(stack: Stack) -> dict[str, str]:
         **kept,
         **QUIET,
         **client_environment(stack),
-        "PATH": os.pathsep.join([str(stack.bin), os.environ.get("PATH", "")]),
+        "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", "")]),
         "NANIO_ACCESS_KEY": "downsize",
         "NANIO_SECRET_KEY": stack.secret["s3"],
         "MLFLOW_BACKEND_STORE_URI": stack.database("mlflow"),

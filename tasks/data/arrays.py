@@ -53,7 +53,7 @@ def numpy_file(
     elif labels is None:
         raise ValueError(f"{place}: labels must name the .npy file with y, or path an .npz")
     else:
-        x, y = _single(place), _single(located(root, labels))
+        x, y = single(place), single(located(root, labels))
     indices, names = encode_labels(y, str(place), classes)
     split = "split" if len(table.columns) else None
     raw = RawData(_channels_first(x, channels, place), indices, names, table, given_split=split, name=place.stem)
@@ -103,7 +103,12 @@ def _check_member(archive: zipfile.ZipFile, name: str, path: Path) -> None:
         _check_header(file, member.file_size, f"{path}: {name}")
 
 
-def _single(path: Path) -> Array:
+def single(path: Path) -> Array:
+    """An .npy file, memory-mapped.
+
+    Raises:
+        ValueError: no such file, cut short, or holding pickled objects.
+    """
     with path.open("rb") as file:
         _check_header(file, path.stat().st_size, str(path))
     array: Array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -73,6 +74,20 @@ def image_folder(
         given_split="split" if given else None,
         name=place.name,
     )
+
+
+def read_images(paths: Sequence[Path], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """(len(paths), *shape): grey or RGB as shape's channels say, resized where they have another size.
+
+    Raises:
+        ValueError: an image is damaged or too large.
+    """
+    channels, height, width = shape
+    x = np.empty((len(paths), *shape), np.uint8)
+    for pixels, path in zip(x, paths, strict=True):
+        _mode(path)
+        pixels[:] = _pixels(_decode(path, "L" if channels == 1 else "RGB"), path, (height, width), resize=True)
+    return x
 
 
 def _height_width(size: int | list[int] | None) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -24,15 +25,15 @@ def native(home, action, port=None):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    home, port = tmp_path_factory.mktemp("stack") / "home", free_port() - 10
-    home.parent.chmod(0o711)
-    home.parent.parent.chmod(0o711)  # PostgreSQL's user passes through
-    done = native(home, "up", port)
-    assert done.returncode == 0, done.stderr
-    yield home, port
-    native(home, "down")
-    assert not any((home / f"{name}.pid").exists() for name in ("s3", "mlflow", "prefect", "worker"))
+def stack():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own lets PostgreSQL's user not pass
+        Path(folder).chmod(0o711)
+        home, port = Path(folder) / "home", free_port() - 10
+        done = native(home, "up", port)
+        assert done.returncode == 0, done.stderr
+        yield home, port
+        native(home, "down")
+        assert not any((home / f"{name}.pid").exists() for name in ("s3", "mlflow", "prefect", "worker"))
 
 
 def clients(home):

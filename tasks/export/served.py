@@ -1,0 +1,114 @@
+"""The served model: raw rows in, a label and probabilities out, by what model.onnx and deploy.json say alone.
+
+Imports nothing of Downsize: this very file travels with a registered version, so that it is served where only
+NumPy, pandas and ONNX Runtime are installed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pandas as pd
+
+MISSING: Final = "(missing)"  # the category of a cell without a value
+SHOWN: Final = 5
+
+Array = npt.NDArray[Any]
+
+
+class Served:
+    """The file in `folder`, opened on the CPU.
+
+    predict takes what MLflow hands over, a table or the array `x`; encode and answer are its two halves.
+    """
+
+    def __init__(self, folder: Path, file: Path, threads: int = 1) -> None:
+        """Read deploy.json of `folder`, and open `file`."""
+        self.deploy = json.loads((folder / "deploy.json").read_text(encoding="utf-8"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """A row for each sample: `label`, and `probability CLASS` for each class."""
+        if isinstance(model_input, pd.DataFrame) and self.deploy["columns"]:
+            return self.answer(self.encode(model_input))
+        return self.answer(self.shaped(model_input["x"] if isinstance(model_input, Mapping) else model_input))
+
+    def encode(self, rows: pd.DataFrame) -> Array:
+        """(len(rows), features): as ingest made x of the training table; further columns of `rows` are ignored.
+
+        Raises:
+            ValueError: a column is missing, a number is none, or a category was not in the training table.
+        """
+        return np.concatenate([_encode(rows, column) for column in self.deploy["columns"]], axis=1)
+
+    def shaped(self, x: Any) -> Array:
+        """The array as float32.
+
+        Raises:
+            ValueError: it has not the shape of the model's input.
+        """
+        array, shape = np.asarray(x), self.deploy["inputs"][0]["shape"][1:]
+        if list(array.shape[1:]) != shape:
+            raise ValueError(f"x is {array.shape}; it must be (samples, {', '.join(map(str, shape))})")
+        return array.astype(np.float32, copy=False)
+
+    def answer(self, x: Array) -> pd.DataFrame:
+        """Of (n, *shape) float32: `label`, the likeliest class, and the softmax of the file's logits."""
+        return labelled(np.asarray(self.session.run(None, {"x": x})[0]), self.deploy["classes"])
+
+
+def labelled(logits: Array, classes: Sequence[str]) -> pd.DataFrame:
+    """A row for each of (n, classes) logits: `label`, and `probability CLASS` for each class."""
+    raised = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities = raised / raised.sum(axis=1, keepdims=True)
+    columns = {f"probability {name}": probabilities[:, place] for place, name in enumerate(classes)}
+    return pd.DataFrame({"label": [classes[place] for place in logits.argmax(axis=1)], **columns})
+
+
+def _encode(rows: pd.DataFrame, column: Mapping[str, Any]) -> Array:
+    name = column["name"]
+    if name not in rows:
+        close = get_close_matches(name, [str(other) for other in rows], n=1, cutoff=0.5)
+        hint = f"did you mean it by '{close[0]}'?" if close else f"there are {_some(rows.columns)}"
+        raise ValueError(f"column '{name}' is missing; {hint}")
+    values = rows[name]
+    return _number(values, name) if column["kind"] == "numeric" else _one_hot(values, name, column["categories"])
+
+
+def _number(values: pd.Series[Any], name: str) -> Array:
+    with np.errstate(over="ignore"):
+        numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan).astype(np.float32)
+    if wrong := np.flatnonzero(~np.isfinite(numbers)).tolist():
+        value, row = values.astype(object).iloc[wrong[0]], values.index[wrong[0]]
+        raise ValueError(f"column '{name}' is {value!r} in row {row}; it must be a finite number")
+    return numbers[:, None]
+
+
+def _one_hot(values: pd.Series[Any], name: str, categories: Sequence[str]) -> Array:
+    text = values.astype(str).where(values.notna(), MISSING)
+    codes = pd.Categorical(text, categories=list(categories)).codes
+    if unknown := np.flatnonzero(codes < 0).tolist():
+        value, row = text.iloc[unknown[0]], text.index[unknown[0]]
+        raise ValueError(f"column '{name}' is {value!r} in row {row}; it must be one of {_some(categories)}")
+    coded: Array = np.eye(len(categories), dtype=np.float32)[codes]
+    return coded
+
+
+def _some(names: Any) -> str:
+    listed = [str(name) for name in names]
+    return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "")
+
+
+def _load_pyfunc(path: str) -> Served:
+    """What MLflow calls to load a registered version."""
+    return Served(Path(path) / "variant", Path(path) / "model.onnx")

@@ -1,0 +1,70 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tasks.data import incoming as module
+from tasks.data.incoming import incoming, whole
+
+ROWS = pd.DataFrame({"size": np.arange(10) / 2, "code": [f"00{i}" for i in range(10)]})
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 4)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_comes_in_pieces_numbered_over_the_whole_with_codes_kept(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    ROWS.to_csv(path, index=False) if suffix == ".csv" else ROWS.to_parquet(path)
+    pieces = list(incoming(path, (2,), ["code"]).pieces)
+    assert [len(piece) for piece in pieces] == [4, 4, 2]
+    pd.testing.assert_frame_equal(pd.concat(pieces), ROWS, check_index_type=False)
+
+
+def test_arrays_come_from_a_file_or_a_data_set_folder(tmp_path):
+    x = np.arange(20).reshape(10, 1, 1, 2)
+    np.save(tmp_path / "x.npy", x)
+    for path in (tmp_path / "x.npy", tmp_path):
+        found = incoming(path, (1, 1, 2))
+        assert found.rows == 10
+        np.testing.assert_array_equal(np.concatenate(list(found.pieces)), x)
+
+
+def test_images_come_by_name_in_the_models_size(tmp_path):
+    for name, grey in {"b.png": 200, "a/c.png": 7}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (6, 6), grey).save(tmp_path / name)
+    found = incoming(tmp_path, (1, 3, 3))
+    assert found.names == ["a/c.png", "b.png"]
+    (piece,) = found.pieces
+    assert piece.shape == (2, 1, 3, 3) and piece[:, 0, 0, 0].tolist() == [7, 200]
+
+
+def test_the_whole_stops_at_the_limit(tmp_path):
+    ROWS.to_csv(tmp_path / "t.csv", index=False)
+    assert len(whole(incoming(tmp_path / "t.csv", (2,)), 6)) == 6
+
+
+def refuse(tmp_path, name, write, line, shape=(2,)):
+    write(tmp_path / name)
+    with pytest.raises((ValueError, FileNotFoundError), match=line):
+        whole(incoming(tmp_path / name, shape), 5)
+
+
+@pytest.mark.parametrize(
+    "name, write, line",
+    [
+        ("none.csv", lambda path: None, "no such file"),
+        ("t.txt", lambda path: path.write_text("x"), r"must be \.csv, \.parquet, \.npy"),
+        ("t.csv", lambda path: path.write_text(""), "no valid CSV"),
+        ("t.csv", lambda path: path.write_text("a,b\n"), "has no rows"),
+        ("t.parquet", lambda path: path.write_text("x"), "no valid Parquet"),
+        ("x.npy", lambda path: np.save(path, np.zeros((3, 5))), r"is \(3, 5\); the model takes \(samples, 2\)"),
+        ("x.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "pickled"),
+        ("folder", lambda path: path.mkdir(), "holds no images, nor x.npy"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(tmp_path, name, write, line):
+    refuse(tmp_path, name, write, line)

@@ -1,0 +1,78 @@
+import ast
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from served_models import COLUMNS, make_served
+from toy import blobs, card
+
+from tasks.data.tables import csv
+from tasks.export import served as module
+from tasks.export.onnx import export
+from tasks.export.served import Served
+from tasks.measure.accuracy import logits
+from tasks.models.mlp import MLP
+
+ROWS = pd.DataFrame({"note": ["x", "y", "z"], "colour": ["red", "blue", None], "size": [0.5, -2, 0]})
+
+
+@pytest.fixture
+def table(tmp_path):
+    return make_served(tmp_path, (4,), COLUMNS)
+
+
+def test_it_imports_nothing_of_downsize_since_it_travels_alone():
+    found = ast.walk(ast.parse(Path(module.__file__).read_text()))
+    names = [node.module for node in found if isinstance(node, ast.ImportFrom)]
+    assert names and not any(name.startswith(("tasks", "flows")) for name in names)
+
+
+def test_raw_rows_are_encoded_as_the_training_table_was(table, tmp_path):
+    (tmp_path / "t.csv").write_text("size,colour,y\n0.5,red,a\n-2,blue,b\n0,,a\n")
+    learned = csv("t.csv", "y", root=tmp_path)
+    np.testing.assert_array_equal(table.encode(ROWS), learned.x)
+    assert [column.categories for column in learned.columns] == [(), tuple(COLUMNS[1]["categories"])]
+
+
+def test_answers_by_hand(table):
+    answers = table.predict(ROWS)  # logits 1.5, -1 and 1 for yes, against 0
+    assert answers["label"].tolist() == ["yes", "no", "yes"]
+    assert answers["probability yes"].tolist() == pytest.approx([1 / (1 + np.exp(-v)) for v in (1.5, -1, 1)])
+    np.testing.assert_allclose(answers["probability yes"] + answers["probability no"], 1)
+
+
+@pytest.mark.parametrize("given", [lambda x: x, lambda x: {"x": x}, lambda x: x.tolist()])
+def test_arrays_are_taken_as_mlflow_hands_them_over(tmp_path, given):
+    model = make_served(tmp_path, (1, 2, 2))
+    x = np.array([[[[1, 0], [0, 1]]], [[[-1, 0], [0, 0]]]])
+    assert model.predict(given(x))["label"].tolist() == ["yes", "no"]
+
+
+def test_an_exported_model_is_served_with_the_models_own_answers(tmp_path):
+    model, data = MLP((4,), 3, (8,)), blobs()
+    export(model, card((4,)), data, tmp_path, "teacher.model")
+    answers = Served(tmp_path, tmp_path / "model.onnx").predict(data.inputs(slice(None)).numpy())
+    expected = logits(model, data).softmax(1).numpy()
+    np.testing.assert_allclose(answers[[f"probability {name}" for name in "abc"]], expected, atol=1e-5)
+    assert answers["label"].tolist() == [card((4,)).classes[i] for i in expected.argmax(1)]
+
+
+@pytest.mark.parametrize(
+    "rows, line",
+    [
+        (ROWS.drop(columns="size"), "column 'size' is missing; there are note, colour"),
+        (ROWS.rename(columns={"colour": "color"}), "column 'colour' is missing; did you mean it by 'color'"),
+        (ROWS.assign(size=["1", "big", "2"]), "column 'size' is 'big' in row 1; it must be a finite number"),
+        (ROWS.assign(size=[1, 2, None]), "column 'size' is nan in row 2; it must be a finite number"),
+        (ROWS.assign(colour=["red", "mauve", None]), r"column 'colour' is 'mauve' in row 1; it must be one of blue"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named(table, rows, line):
+    with pytest.raises(ValueError, match=line.replace("(", r"\(")):
+        table.predict(rows)
+
+
+def test_another_shape_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"x is \(2, 3\); it must be \(samples, 1, 2, 2\)"):
+        make_served(tmp_path, (1, 2, 2)).predict(np.zeros((2, 3)))
