@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from flows import registry_cli
+from flows import registry_cli, serving_cli
 from flows.options import JSON_OPTION, PARAMS_OPTION
 from flows.options import params_path as _path
 from flows.options import project_root as _root
@@ -45,7 +45,7 @@ def downsize(debug: bool) -> None:
         logging.getLogger(package).setLevel(logging.INFO)
 
 
-for verb in registry_cli.VERBS:
+for verb in (*registry_cli.VERBS, *serving_cli.VERBS):
     downsize.add_command(verb)
 
 

@@ -13,9 +13,9 @@ from tasks.data.dataset import Dataset, load_dataset
 from tasks.data.describe import image_statistics
 from tasks.data.incoming import PIECE, whole
 from tasks.data.splits import load_splits
-from tasks.export.served import Served
 from tasks.measure.drift import Kind, Shift, shifts
 from tasks.predict import open_source
+from tasks.served import Served
 
 ROWS: Final = 10_000  # of either side, at most; no drift worth a retraining hides in more
 PIXELS: Final[dict[str, Kind]] = {"mean": "numeric", "std": "numeric", "min": "numeric", "max": "numeric"}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tasks.data.incoming import Incoming, incoming
 from tasks.data.raw import require
-from tasks.export.served import Served
+from tasks.served import Served
 
 Write = Callable[[pd.DataFrame], None]
 SUFFIXES: Final = (".csv", ".parquet")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from tasks.adapters.packaging import Rows
 from tasks.adapters.registry import MODEL_ID, SHA256, Registry, Version, open_registry
 from tasks.adapters.tracking import complete_parent, open_recipe
 from tasks.adapters.versions import provenance
@@ -121,11 +121,14 @@ def _judgement(variant: Mapping[str, Any]) -> dict[str, str]:
     return {"gate": variant["gate"], **{key: str(variant[key]) for key in FIGURES if variant.get(key) is not None}}
 
 
-def _example(data: Path) -> npt.NDArray[np.float32]:
-    """A few raw rows."""
-    x = load_dataset(data).x
-    fits = EXAMPLE_NUMBERS // max(1, int(np.prod(x.shape[1:])))
-    return np.asarray(x[: max(1, min(EXAMPLE_ROWS, fits))], dtype=np.float32)
+def _example(folder: Path) -> Rows:
+    """A few raw rows, as a served version takes them."""
+    data = load_dataset(folder)
+    if data.card.columns:
+        types = {column.name: float if column.kind == "numeric" else str for column in data.card.columns}
+        return data.table(list(types)).head(EXAMPLE_ROWS).astype(types)
+    fits = EXAMPLE_NUMBERS // max(1, int(np.prod(data.x.shape[1:])))
+    return np.asarray(data.x[: max(1, min(EXAMPLE_ROWS, fits))], dtype=np.float32)
 
 
 def _sha256(path: Path) -> str:

@@ -93,6 +93,7 @@ def make_variant(folder: Path, scale: float, matrix: object = None) -> None:
         "inputs": [{"name": "x", "shape": ["batch", 1, 2, 2], "dtype": "float32"}],
         "outputs": [{"name": "logits", "shape": ["batch", 3], "dtype": "float32"}],
         "classes": ["a", "b", "c"],
+        "columns": [],
     }
     (folder / "deploy.json").write_text(json.dumps(deploy), encoding="utf-8")
     (folder / "model.json").write_text("{}", encoding="utf-8")

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tasks.export.served import Served
+from tasks.served import Served
 
 COLUMNS = [
     {"name": "size", "kind": "numeric", "categories": []},

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from tasks.adapters import lock
 from tasks.adapters.client import PATIENT, hide_password, mlflow_client, one_line, tracking_uri
-from tasks.adapters.packaging import save_variant
+from tasks.adapters.packaging import Rows, save_variant
 from tasks.adapters.tracking import Recipe
 from tasks.params import Tracking
 
@@ -61,9 +58,7 @@ class Registry:
         found = self.client.search_model_versions(" and ".join(wanted))
         return min(map(_version, found), key=lambda version: version.number, default=None)
 
-    def add(
-        self, variant: str, folder: Path, recipe: Recipe, *, tags: Mapping[str, str], rows: npt.NDArray[np.float32]
-    ) -> Version:
+    def add(self, variant: str, folder: Path, recipe: Recipe, *, tags: Mapping[str, str], rows: Rows) -> Version:
         """Log the variant in `folder` below the recipe's run and register it, unless another process just has.
 
         The version holds model.onnx byte for byte, and the folder's other files below `variant/`.

@@ -12,8 +12,10 @@ import urllib.request
 import mlflow
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 from projects import downsize, environment, free_port, make_project, run
+from scipy.special import softmax
 
 TIMED = ("latency", "throughput")
 
@@ -109,7 +111,25 @@ def test_the_served_champion_answers_as_the_file_does(project):
     assert str(champion.version) == str(moved["version"])
     file = project / f"artifacts/{champion.tags['variant']}/model.onnx"
     (expected,) = onnxruntime.InferenceSession(str(file)).run(None, {"x": x})
-    np.testing.assert_allclose(answers["predictions"]["logits"], expected, rtol=1e-6)
+    assert [row["label"] for row in answers["predictions"]] == [str(digit) for digit in expected.argmax(1)]
+    probabilities = [[row[f"probability {digit}"] for digit in range(10)] for row in answers["predictions"]]
+    np.testing.assert_allclose(probabilities, softmax(expected, axis=1), rtol=1e-5)
+
+
+def test_new_data_are_labelled_by_the_champion_and_held_against_the_training_data(project):
+    x = np.load(project / "artifacts/data/x.npy")
+    np.save(project / "new.npy", x[:300])
+    np.save(project / "dark.npy", x[:300] // 3)
+    downsize(project, "predict", "--input", "new.npy", "--output", "labels.csv")
+    labels = pd.read_csv(project / "labels.csv")["label"].to_numpy()
+    assert (labels == np.load(project / "artifacts/data/y.npy")[:300]).mean() > 0.9
+    same = downsize(project, "drift", "--input", "new.npy")
+    assert same.stdout.endswith("No drift.\n")
+    moved = downsize(project, "drift", "--input", "dark.npy", "--json", check=False)
+    assert moved.returncode == 3
+    assert {shift["column"] for shift in json.loads(moved.stdout) if shift["drifted"]} >= {"mean", "max"}
+    wrong = downsize(project, "predict", "--input", "new.npy", "--output", "o.csv", "--model", "chamion", check=False)
+    assert wrong.returncode == 1 and "has no alias 'chamion'" in wrong.stderr
 
 
 def asked(url, body, server):

@@ -5,7 +5,7 @@ from served_models import COLUMNS, make_served
 
 from tasks.data.dataset import Card, Column, save_dataset
 from tasks.drift import drift
-from tasks.export.served import Served
+from tasks.served import Served
 
 RANDOM = np.random.default_rng(0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tasks.adapters.client import mlflow_client, tracking_uri
 from tasks.adapters.registry import Registry, open_registry
@@ -114,8 +115,10 @@ def test_the_candidate_answers_by_its_address_as_its_file_does(project: Path, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(Tracking(), project))
     rows = load_dataset(project / "artifacts/data").x[:5].astype(np.float32)
     session = onnxruntime.InferenceSession(project / "artifacts/quantized/model.onnx")
-    served = mlflow.pyfunc.load_model("models:/toy@candidate").predict({"x": rows})["logits"]
-    np.testing.assert_array_equal(served, session.run(None, {"x": rows})[0])
+    served = mlflow.pyfunc.load_model("models:/toy@candidate").predict({"x": rows})
+    expected = session.run(None, {"x": rows})[0]
+    np.testing.assert_allclose(served.iloc[:, 1:], softmax(expected, axis=1), rtol=1e-5, atol=1e-12)
+    assert served["label"].tolist() == ["abc"[index] for index in expected.argmax(1)]
 
 
 @pytest.mark.parametrize(

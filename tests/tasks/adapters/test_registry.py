@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tasks.adapters.registry import MODEL_ID, SHA256, Registry, Version, open_registry
 from tasks.adapters.tracking import open_recipe
@@ -66,13 +67,15 @@ def test_the_version_holds_the_very_file_and_answers_as_it_does(registry: Regist
     assert {path.name for path in (saved / "variant").iterdir()} == {"deploy.json", "model.json"}
     requirements = (saved / "requirements.txt").read_text().splitlines()
     assert all("==" in line for line in requirements)
-    assert {line.partition("==")[0] for line in requirements} == {"mlflow", "numpy", "onnx", "onnxruntime"}
+    assert {line.partition("==")[0] for line in requirements} == {"mlflow", "numpy", "onnx", "onnxruntime", "pandas"}
     model = mlflow.pyfunc.load_model(str(saved))
     assert model.metadata.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 1, 2, 2)}
     assert model.metadata.flavors["onnx"]["providers"] == ["CPUExecutionProvider"]
     np.testing.assert_array_equal(model.input_example["x"], ROWS)
     expected = onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"x": ROWS})[0]
-    np.testing.assert_array_equal(model.predict({"x": ROWS})["logits"], expected)
+    probabilities = model.predict({"x": ROWS})[["probability a", "probability b", "probability c"]]
+    np.testing.assert_allclose(probabilities, softmax(expected, axis=1), rtol=1e-5)
+    assert mlflow.onnx.load_model(str(saved)).graph == onnx.load(folder / "model.onnx").graph
 
 
 def test_the_logged_model_hangs_below_the_recipe_and_names_its_version(registry: Registry, project: Path) -> None:

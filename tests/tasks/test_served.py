@@ -7,12 +7,12 @@ import pytest
 from served_models import COLUMNS, make_served
 from toy import blobs, card
 
+from tasks import served as module
 from tasks.data.tables import csv
-from tasks.export import served as module
 from tasks.export.onnx import export
-from tasks.export.served import Served
 from tasks.measure.accuracy import logits
 from tasks.models.mlp import MLP
+from tasks.served import Served
 
 ROWS = pd.DataFrame({"note": ["x", "y", "z"], "colour": ["red", "blue", None], "size": [0.5, -2, 0]})
 
