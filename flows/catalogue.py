@@ -24,7 +24,7 @@ MODELS: Final = (
     "tasks.models.mlp:MLP",
     "tasks.models.resnet:ResNet",
 )
-FAMILIES: Final = ("source", "model", *UNIONS, "export")
+FAMILIES: Final = ("source", "model", *UNIONS, "export", "corruption")
 
 
 def catalogue(family: str | None = None) -> list[dict[str, Any]]:
@@ -50,6 +50,10 @@ def _entries(family: str) -> list[dict[str, Any]]:
         return [_callable(family, name, resolve(Factory(factory=name), "list")) for name in MODELS]
     if family == "export":
         return [_entry(family, "onnx", "tasks.export.onnx", [])]
+    if family == "corruption":
+        from tasks.data.corruptions import ALL
+
+        return [_entry(family, name, corrupt.__module__, ["severities"]) for name, corrupt in ALL.items()]
     return [_section(family, model) for model in _members(UNIONS[family])]
 
 

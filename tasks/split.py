@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from tasks.data.dataset import load_dataset
 from tasks.data.raw import examples, require
 from tasks.files import Files
 from tasks.params import Split
+
+log = logging.getLogger(__name__)
 
 PARTS: Final = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
@@ -27,14 +30,15 @@ def split(params: Split, seed: int, files: Files) -> dict[str, float]:
     The rows of a group, and exact duplicates, go to one part. Every class keeps its share of each part as far as that
     allows. A test split that the source gives stands; validation is then cut from its train rows, as a share of them,
     unless it is given too. A given train row whose content occurs in given test is dropped, being a question whose
-    answer is known (likewise train from validation, validation from test). Otherwise every row is in one part.
+    answer is known (likewise train from validation, validation from test); where more than max_overlap of the test rows
+    are such questions, the split is refused. Otherwise every row is in one part.
 
     Returns:
         Counts: train, validation, test, dropped.
 
     Raises:
         ValueError: a class cannot be in every part; a group lies on two sides of a given split, is missing in a row,
-            or its column does not exist.
+            or its column does not exist; too much of a given test split is in its training rows.
     """
     data = load_dataset(files.reads["data"])
     table, group = data.table(), params.group or data.card.group
@@ -47,6 +51,13 @@ def split(params: Split, seed: int, files: Files) -> dict[str, float]:
         if groups is not None:
             _refuse_straddling(groups, part)
         dropped = part < pd.Series(part).groupby(table["sha1"]).transform("max").to_numpy()
+        _refuse_overlap(table, part, params.max_overlap)
+        if dropped.any():
+            log.warning(
+                "split: %d rows dropped whose content a later part holds too, id %s",
+                dropped.sum(),
+                examples(table["id"][dropped]),
+            )
         shares = [1 - params.validation, params.validation]
     free = np.flatnonzero(part == -1)
     if data.card.given_split and not (part == VALIDATION).any():
@@ -143,6 +154,18 @@ def _groups(table: pd.DataFrame, group: str) -> pd.Series[Any]:
             f"split.group: '{group}' is missing in {len(missing)} of {len(table)} rows, id {examples(missing)}; fill it"
         )
     return table[group]
+
+
+def _refuse_overlap(table: pd.DataFrame, part: Ints, most: float) -> None:
+    """A few samples that occur twice are nature; many are a test split that training has seen."""
+    test = table[part == TEST]
+    seen = test["sha1"].isin(table["sha1"][part != TEST])
+    if seen.mean() > most:
+        raise ValueError(
+            f"split: {int(seen.sum()):,} of {len(test):,} rows of the given test split ({seen.mean():.2%}) have the "
+            f"same content as training or validation rows, e.g. id {examples(test['id'][seen])}; split.max_overlap is "
+            f"{most}: mend the data, or raise it, and those training rows are dropped instead"
+        )
 
 
 def _refuse_straddling(groups: pd.Series[Any], part: npt.NDArray[Any]) -> None:

@@ -96,8 +96,13 @@ STAGES: Final[Mapping[str, Stage]] = {
     "evaluate": Stage(
         "tasks.evaluate.stage:evaluate",
         ("evaluate", "budget", "seed"),
-        DATA | CORESET | VARIANTS,
-        {"summary": "reports/summary.json", "report": "reports/report.html", "plots": "reports/plots"},
+        {"source": "data"} | DATA | CORESET | VARIANTS,  # evaluate.shifted reads a source, as ingest does
+        {
+            "summary": "reports/summary.json",
+            "report": "reports/report.html",
+            "plots": "reports/plots",
+            "exemplars": "reports/exemplars",
+        },
     ),
     "register": Stage(
         "tasks.register:register",

@@ -12,6 +12,7 @@ from flows.catalogue import catalogue
 from tasks import params
 from tasks.coreset.selection import SELECTIONS
 from tasks.coreset.synthesis.make import SYNTHESES
+from tasks.data.corruptions import ALL
 from tasks.prune.criteria import CRITERIA
 from tasks.prune.schedules import SCHEDULES
 from tasks.quantize.calibration import CALIBRATIONS
@@ -85,6 +86,10 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
 )
 def test_params_name_the_entries_of_each_table(family, table):
     assert {entry["name"] for entry in catalogue(family)} == set(table)
+
+
+def test_params_name_every_corruption():
+    assert set(get_args(params.outcome.Corruption)) == set(ALL) == {entry["name"] for entry in catalogue("corruption")}
 
 
 def test_every_knob_of_a_loss_is_an_argument_of_its_function():

@@ -6,6 +6,7 @@ import torch
 
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card, save_dataset
+from tasks.data.describe import content_hashes
 from tasks.models.mlp import MLP
 from tasks.params import Train
 from tasks.training.loop import fit_
@@ -57,7 +58,8 @@ def weights(model):
 def save_splits(folder, samples):
     """The files of ingest, split and coreset in `folder`, a fifth each for validation and test; what a stage reads."""
     y = samples.y
-    table = pd.DataFrame({"id": np.arange(len(y)), "label": [CLASSES[label] for label in y]})
+    names = [CLASSES[label] for label in y]
+    table = pd.DataFrame({"id": np.arange(len(y)), "label": names, "sha1": content_hashes(samples.x)})
     save_dataset(folder / "data", samples.x, y, table, card(samples.shape))
     place = np.arange(len(y)) // 3 % 5  # blobs take their classes in turn
     parts = {"train": np.flatnonzero(place > 1), "validation": np.flatnonzero(place == 1)}

@@ -32,7 +32,7 @@ BATCH: Final = 100  # params that MLflow takes in one call
 PIPELINE: Final = "pipeline"  # the tag `stage` of a parent run
 HEADLINE: Final = ("accuracy", "accuracy_drop", "size_bytes", "latency_ms_p50")
 SUMMARY: Final = Path("reports/summary.json")
-REPORTS: Final = (SUMMARY, Path("reports/report.html"), Path("reports/plots"))
+REPORTS: Final = (SUMMARY, Path("reports/report.html"), Path("reports/plots"), Path("reports/exemplars"))
 
 
 @dataclass

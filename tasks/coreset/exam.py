@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from tasks.data.augment import draw, generator_of
 from tasks.data.batches import Samples
-from tasks.data.splits import Splits, moments
+from tasks.data.corruptions import MODERATE, applicable, corrupted, scene_of
+from tasks.data.splits import Splits
 from tasks.measure.accuracy import accuracy, logits
 from tasks.measure.confidence import calibration_error
 from tasks.models.normalised import Normalised
-from tasks.params import Augment
 
-LOOKED_AT: Final = 5000  # samples, for what is asked beside the validation split itself
+LOOKED_AT: Final = 5000  # training samples, for the gap to the validation split
+CORRUPTED: Final = 2000  # validation samples, each under every corruption
 FEWEST: Final = 20  # of a slice in the validation split, for its accuracy to say anything
-NOISE: Final = 0.3  # of an input's standard deviation
-SHIFT: Final = 0.08  # of the shorter side, at least a pixel
-CORRUPTIONS: Final = {"image": ("noise", "shift"), "tabular": ("jitter",)}  # by kind of data
 
 Right = npt.NDArray[np.bool_]
 Columns = Mapping[str, npt.NDArray[np.str_]]
@@ -32,7 +29,7 @@ Columns = Mapping[str, npt.NDArray[np.str_]]
 class Exam:
     """The same for every network.
 
-    validation: the split; slices: columns of its values. clean: LOOKED_AT of it at most; corrupted: the same, by name.
+    validation: the split; slices: columns of its values. clean: CORRUPTED of it at most; corrupted: the same, by name.
     """
 
     validation: Samples
@@ -42,19 +39,10 @@ class Exam:
 
 
 def make_exam(data: Splits, slices: Columns, seed: int) -> Exam:
-    """Corrupt the validation samples: Gaussian noise, and images moved at random, reflected at the border."""
-    clean = data.validation.first(LOOKED_AT, seed)
-    inputs, generator = clean.inputs(slice(None)), generator_of(seed, 0)
-    names = CORRUPTIONS[data.card.kind]
-    noise = torch.randn(inputs.shape, generator=generator) * moments(data.train)[1].float()
-    changed = {names[0]: inputs + NOISE * noise}
-    if "shift" in names:
-        pixels = max(1, round(SHIFT * min(clean.shape[1:])))
-        view = draw(len(clean), clean.shape, Augment(shift=pixels), generator)
-        changed["shift"] = view.of(inputs, slice(None))
-    targets = clean.targets(slice(None)).numpy()
-    corrupted = {name: Samples(x.numpy(), targets, np.arange(len(targets))) for name, x in changed.items()}
-    return Exam(data.validation, slices, clean, corrupted)
+    """Corrupt the validation samples in every way that their kind knows, moderately."""
+    clean, scene = data.validation.first(CORRUPTED, seed), scene_of(data)
+    changed = {name: corrupted(clean, scene, name, MODERATE, seed) for name in applicable(data.card)}
+    return Exam(data.validation, slices, clean, changed)
 
 
 def examined(model: Normalised, samples: Samples, exam: Exam) -> tuple[dict[str, float], Right]:
@@ -64,20 +52,23 @@ def examined(model: Normalised, samples: Samples, exam: Exam) -> tuple[dict[str,
         accuracy; worst_class_recall: lowest recall of the classes that the validation split has;
         worst_slice_accuracy: of the values of slice columns with at least FEWEST samples, where there is one;
         gap: accuracy on LOOKED_AT of the training samples less that on validation;
-        calibration_error: see there; noise_drop and the like: accuracy lost under each corruption.
+        calibration_error: see there; noise_drop and the like: accuracy lost under each corruption; corruption_drop:
+        mean of these.
     """
     answers, targets = logits(model, exam.validation), exam.validation.targets(slice(None)).numpy()
     right: Right = answers.argmax(1).numpy() == targets
     present = np.bincount(targets) > 0
     recall = np.bincount(targets, right)[present] / np.bincount(targets)[present]
     clean = accuracy(model, exam.clean)
+    drops = {f"{name}_drop": clean - accuracy(model, found) for name, found in exam.corrupted.items()}
     return {
         "accuracy": float(right.mean()),
         "worst_class_recall": float(recall.min()),
         **worst_slice(right, exam.slices),
         "gap": accuracy(model, samples.first(LOOKED_AT, 0)) - float(right.mean()),
         "calibration_error": calibration_error(targets, answers.double().softmax(1).numpy()),
-        **{f"{name}_drop": clean - accuracy(model, found) for name, found in exam.corrupted.items()},
+        **drops,
+        "corruption_drop": fmean(drops.values()),
     }, right
 
 

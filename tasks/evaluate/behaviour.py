@@ -12,8 +12,8 @@ import numpy.typing as npt
 from tasks.evaluate import gate
 from tasks.evaluate.groups import Group, Right, class_members, compare_groups
 from tasks.evaluate.variants import PARENTS
-from tasks.measure.confidence import Confidence, confidence
-from tasks.measure.paired import Drop, paired_drop
+from tasks.measure.confidence import Confidence, confidence, reliability
+from tasks.measure.paired import Drop, bootstrap_interval, paired_drop
 from tasks.params import Budget
 
 REFERENCE: Final = "teacher"
@@ -22,12 +22,17 @@ Probabilities = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """agreement: share of equal answers; parent_agreement: with the float model, of a quantized file alone."""
+    """agreement: share of equal answers; parent_agreement: with the float model, of a quantized file alone.
+
+    bootstrap: see bootstrap_interval; reliability: see there.
+    """
 
     drop: Drop
+    bootstrap: tuple[float, float]
     agreement: float
     parent_agreement: float | None
     confidence: Confidence
+    reliability: list[tuple[float, float, int]]
     ece_increase: float
     classes: list[Group]
     slices: list[Group]
@@ -45,11 +50,14 @@ def compare(
     reference_right, right = answers[REFERENCE] == targets, answers[name] == targets
     own = confidence(targets, probabilities[name])
     parent = PARENTS[name] if name == "quantized" else None
+    drop = paired_drop(reference_right, right)
     return Comparison(
-        drop=paired_drop(reference_right, right),
+        drop=drop,
+        bootstrap=bootstrap_interval(drop, len(targets)),
         agreement=float((answers[name] == answers[REFERENCE]).mean()),
         parent_agreement=float((answers[name] == answers[parent]).mean()) if parent else None,
         confidence=own,
+        reliability=reliability(targets, probabilities[name]),
         ece_increase=own.ece - confidence(targets, probabilities[REFERENCE]).ece,
         classes=compare_groups(class_members(targets, classes), reference_right, right),
         slices=compare_groups(slices, reference_right, right),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
+from scipy.stats import norm
+
 from tasks.evaluate.groups import Group
+from tasks.evaluate.robustness import Robustness
 from tasks.measure.paired import Drop, samples_to_prove
 from tasks.params import Budget
 
@@ -22,24 +26,32 @@ FEWEST = 50
 
 @dataclass(frozen=True)
 class Check:
-    """One limit: what was measured, what was allowed, and why the verdict is what it is."""
+    """One limit: what was measured, what was allowed, and why the verdict is what it is.
+
+    decides: how many samples would settle an open verdict; None where it is settled or no number would.
+    """
 
     name: str
     value: float
     limit: float
     verdict: Verdict
     note: str
+    decides: int | None = None
 
 
 def accuracy_check(drop: Drop, samples: int, budget: Budget) -> Check:
     """Non-inferiority: the upper 95 % limit of the paired drop must be within the budget."""
-    limit = budget.max_accuracy_drop
+    return drop_check("accuracy_drop_upper95", drop, samples, budget.max_accuracy_drop)
+
+
+def drop_check(name: str, drop: Drop, samples: int, limit: float) -> Check:
+    """Passes by the upper 95 % limit of the paired drop, fails by the drop itself."""
     verdict: Verdict = "pass" if drop.upper95 <= limit else "fail" if drop.drop > limit else "inconclusive"
     note = f"drop {100 * drop.drop:.2f} pp, at most {100 * drop.upper95:.2f} pp with 95 % confidence, {samples} samples"
+    needed = samples_to_prove(drop, limit) if verdict == "inconclusive" else None
     if verdict == "inconclusive":
-        needed = samples_to_prove(drop, limit)
         note += f"; with these disagreements {f'{needed:,}' if needed else 'no number of'} samples would decide"
-    return Check("accuracy_drop_upper95", drop.upper95, limit, verdict, note)
+    return Check(name, drop.upper95, limit, verdict, note, needed)
 
 
 def class_check(recall_drops: Sequence[float], support: Sequence[int], classes: Sequence[str], limit: float) -> Check:
@@ -50,11 +62,10 @@ def class_check(recall_drops: Sequence[float], support: Sequence[int], classes: 
         "fail" if value > limit + ROUNDING else "inconclusive" if smallest * limit < 1 - ROUNDING else "pass"
     )
     note = f"class {classes[worst]}, {support[worst]} samples"
+    needed = _ceil(1 / limit) if limit and verdict == "inconclusive" else None
     if verdict == "inconclusive":
-        note += (
-            f"; the smallest class has {smallest} samples, {_ceil(1 / limit) if limit else 'no number of'} would decide"
-        )
-    return Check("class_recall_drop", value, limit, verdict, note)
+        note += f"; the smallest class has {smallest} samples, {needed or 'no number of'} would decide"
+    return Check("class_recall_drop", value, limit, verdict, note, needed)
 
 
 def slice_check(slices: Sequence[Group], limit: float) -> Check:
@@ -64,9 +75,10 @@ def slice_check(slices: Sequence[Group], limit: float) -> Check:
     failed = worst.samples >= FEWEST and worst.drop > limit + ROUNDING
     note = f"slice {worst.name}, {worst.samples} samples"
     if small:
-        names = ", ".join(f"{one.name} ({one.samples})" for one in small)
+        names = ", ".join(f"{one.name} ({one.samples})" if one.samples else f"{one.name} (empty)" for one in small)
         note += f"; not testable with fewer than {FEWEST} samples: {names}"
-    return Check("slice_drop", worst.drop, limit, "fail" if failed else "inconclusive" if small else "pass", note)
+    verdict: Verdict = "fail" if failed else "inconclusive" if small else "pass"
+    return Check("slice_drop", worst.drop, limit, verdict, note, FEWEST if verdict == "inconclusive" else None)
 
 
 def significance_check(kind: Literal["class", "slice"], groups: Sequence[Group], limit: float) -> Check:
@@ -76,7 +88,8 @@ def significance_check(kind: Literal["class", "slice"], groups: Sequence[Group],
     """
     suspects = [one for one in groups if one.drop > limit + ROUNDING]
     certain = [one for one in suspects if one.p < ALPHA]
-    small = [one for one in groups if 2 * 0.5**one.samples * len(groups) >= ALPHA]
+    provable = next(n for n in count(1) if 2 * 0.5**n * len(groups) < ALPHA)
+    small = [one for one in groups if one.samples < provable]
     verdict: Verdict = "fail" if certain else "inconclusive" if small else "pass"
     lowest = min(suspects, key=lambda one: one.p, default=None)
     shown = certain or [one for one in (lowest,) if one]
@@ -84,21 +97,53 @@ def significance_check(kind: Literal["class", "slice"], groups: Sequence[Group],
     note = note or f"no {kind} lost more than {100 * limit:.2f} pp"
     if small and not certain:
         note += f"; too small for any loss to be proven: {', '.join(f'{one.name} ({one.samples})' for one in small)}"
-    return Check(f"{kind}_mcnemar_p", lowest.p if lowest else 1.0, ALPHA, verdict, note)
+    decides = provable if verdict == "inconclusive" else None
+    return Check(f"{kind}_mcnemar_p", lowest.p if lowest else 1.0, ALPHA, verdict, note, decides)
+
+
+def corruption_check(found: Sequence[Robustness], samples: int, limit: float) -> Check:
+    """Fails where a corruption makes the drop more than `limit` larger and that is no chance, adjusted by Holm.
+
+    Where it may be chance, or with fewer than FEWEST samples, it cannot be judged.
+    """
+    suspects = [one for one in found if one.increase > limit + ROUNDING]
+    certain = [one for one in suspects if one.p < ALPHA]
+    largest = max(certain or found, key=lambda one: one.increase)
+    worst = largest if certain else min(suspects, key=lambda one: one.p, default=largest)
+    verdict: Verdict = "fail" if certain else "inconclusive" if suspects or samples < FEWEST else "pass"
+    note = (
+        f"{worst.name.replace('_', ' ')}: drop {100 * worst.drop:.2f} pp against "
+        f"{100 * (worst.drop - worst.increase):.2f} pp on the same {samples:,} clean samples"
+    )
+    if verdict != "inconclusive":
+        return Check("corruption_drop_increase", worst.increase, limit, verdict, note)
+    # where further samples go on as these did; by Holm the surest of them all is held against ALPHA / len(found)
+    distance = float(norm.isf(ALPHA / len(found)))
+    needed = _ceil((distance * worst.spread / worst.increase) ** 2) if suspects else FEWEST
+    note += f"; {needed:,} samples would decide"
+    return Check("corruption_drop_increase", worst.increase, limit, verdict, note, needed)
 
 
 def floor_check(name: str, value: float, limit: float, samples: int, note: str) -> Check:
     """A share that must not fall below its limit; with so few samples that one is too many it cannot be judged."""
-    return Check(name, value, limit, _judged(limit - value, (1 - limit) * samples), note)
+    return _share_check(name, value, limit, note, (limit - value, 1 - limit, samples))
 
 
 def ceiling_check(name: str, value: float, limit: float, samples: int, note: str) -> Check:
     """A share that must not exceed its limit; with so few samples that one is too many it cannot be judged."""
-    return Check(name, value, limit, _judged(value - limit, limit * samples), note)
+    return _share_check(name, value, limit, note, (value - limit, limit, samples))
 
 
-def _judged(excess: float, allowed_samples: float) -> Verdict:
-    return "fail" if excess > ROUNDING else "inconclusive" if allowed_samples < 1 - ROUNDING else "pass"
+def _share_check(name: str, value: float, limit: float, note: str, found: tuple[float, float, int]) -> Check:
+    """found: by how much the limit is missed, the share of samples that may be wrong, the samples."""
+    excess, allowed, samples = found
+    if excess > ROUNDING:
+        return Check(name, value, limit, "fail", note)
+    if allowed * samples >= 1 - ROUNDING:
+        return Check(name, value, limit, "pass", note)
+    needed = _ceil(1 / allowed - ROUNDING) if allowed > ROUNDING else None
+    note += f"; {samples} samples, {f'{needed:,}' if needed else 'no number of'} would decide"
+    return Check(name, value, limit, "inconclusive", note, needed)
 
 
 def limit_check(name: str, value: float, limit: float, note: str) -> Check:

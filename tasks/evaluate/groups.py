@@ -18,12 +18,16 @@ Right = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Group:
-    """drop: share of its samples lost against the reference, net; p: exact McNemar, adjusted by Holm for its family."""
+    """accuracy: of the file; drop: share of the samples lost against the reference, net; both 0 without samples.
+
+    p: exact McNemar, adjusted by Holm for its family.
+    """
 
     name: str
     samples: int
     drop: float
     p: float
+    accuracy: float
 
 
 def compare_groups(members: Mapping[str, Right], reference_right: Right, right: Right) -> list[Group]:
@@ -31,10 +35,11 @@ def compare_groups(members: Mapping[str, Right], reference_right: Right, right: 
     lost = [int((reference_right & ~right & inside).sum()) for inside in members.values()]
     gained = [int((~reference_right & right & inside).sum()) for inside in members.values()]
     sizes = [int(inside.sum()) for inside in members.values()]
+    hits = [int((right & inside).sum()) for inside in members.values()]
     adjusted = holm([mcnemar_exact(*pair) for pair in zip(lost, gained, strict=True)])
     return [
-        Group(name, size, (down - up) / max(size, 1), p)
-        for name, size, down, up, p in zip(members, sizes, lost, gained, adjusted, strict=True)
+        Group(name, size, (down - up) / max(size, 1), p, hit / max(size, 1))
+        for name, size, down, up, p, hit in zip(members, sizes, lost, gained, adjusted, hits, strict=True)
     ]
 
 

@@ -34,12 +34,29 @@ def confidence(targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.flo
     )
 
 
+def reliability(
+    targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+) -> list[tuple[float, float, int]]:
+    """(mean of the largest probability, share of right answers, samples) of each of BINS equal ranges that has any."""
+    largest, right, place = _placed(targets, probabilities)
+    counts = np.bincount(place, minlength=BINS)
+    sums = zip(np.bincount(place, largest, BINS), np.bincount(place, right, BINS), counts, strict=True)
+    return [(float(sure / n), float(hits / n), int(n)) for sure, hits, n in sums if n]
+
+
 def calibration_error(targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> float:
     """Distance between the largest probability and the share of right answers, over BINS equal ranges, by their sizes.
 
     Guo et al. 2017, arXiv:1706.04599.
     """
-    largest, right = probabilities.max(1), probabilities.argmax(1) == targets
-    place = np.minimum((largest * BINS).astype(int), BINS - 1)
+    largest, right, place = _placed(targets, probabilities)
     apart = np.bincount(place, largest, BINS) - np.bincount(place, right, BINS)
     return float(np.abs(apart).sum() / len(targets))
+
+
+def _placed(
+    targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """The largest probability of each row, whether it is the right one's, and its range."""
+    largest = probabilities.max(1)
+    return largest, probabilities.argmax(1) == targets, np.minimum((largest * BINS).astype(np.int64), BINS - 1)

@@ -16,6 +16,7 @@ Z_ONE_SIDED_95 = 1.6448536269514722
 # (z of 95 % one-sided + z of 80 % power), for the smallest drop a test of this size can decide on
 Z_DETECT = 1.6448536269514722 + 0.8416212335729143
 EXACT_BELOW = 25
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,17 @@ def score_limit(lost: float, gained: float, n: int) -> float:
         return (lost - gained - n * true_drop) / spread + Z_ONE_SIDED_95
 
     return float(brentq(distance, drop, 1 - 1e-9))
+
+
+def bootstrap_interval(drop: Drop, n: int, seed: int = 0) -> tuple[float, float]:
+    """5th and 95th percentile of the drop when the n pairs are drawn anew, with replacement, RESAMPLES times.
+
+    Drawing pairs is drawing how many of them are lost and gained. Efron 1979, Annals of Statistics 7:1.
+    """
+    shares = [drop.negative_flips, drop.positive_flips, 1 - drop.negative_flips - drop.positive_flips]
+    draws = np.random.default_rng(seed).multinomial(n, shares, RESAMPLES)
+    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / n, [5, 95])
+    return float(low), float(high)
 
 
 def unseen(n: int) -> float:

@@ -7,7 +7,7 @@ from tasks.params.coreset import Coreset, Expect, Herding, KCenter, RandomSelect
 from tasks.params.data import Expectation, Ingest, Range, Split, Validate
 from tasks.params.distill import Assistant, Distill
 from tasks.params.judging import Judge, Proxy
-from tasks.params.outcome import Budget, Evaluate, Register, Tracking
+from tasks.params.outcome import Budget, Corruptions, Evaluate, Register, Tracking
 from tasks.params.prune import ChannelPruning, Criterion, Prune, Schedule, UnstructuredPruning
 from tasks.params.quantize import (
     AdaRound,
@@ -49,6 +49,7 @@ __all__ = [
     "ChannelPruning",
     "Clean",
     "Coreset",
+    "Corruptions",
     "Criterion",
     "Distill",
     "DistributionMatching",

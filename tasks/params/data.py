@@ -40,6 +40,7 @@ class Split(Section):
     test: Share = 0.2
     validation: Share = 0.1
     group: str | None = None
+    max_overlap: Annotated[float, Field(ge=0, le=1)] = 0.01
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> Split:

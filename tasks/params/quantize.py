@@ -42,6 +42,12 @@ class Auto(Calibration):
 CalibrationMethod = Annotated[MinMax | Percentile | Entropy | Mse | Auto, Field(discriminator="method")]
 
 
+class Scheme(Section):
+    """temperature: divide the logits so that the probabilities are calibrated, fitted on the validation split."""
+
+    temperature: bool = False
+
+
 class Rtn(Section):
     """Each weight to the nearest level."""
 
@@ -71,7 +77,7 @@ class Gptq(Section):
 Rounding = Annotated[Rtn | AdaRound | Hqq | Gptq, Field(discriminator="method")]
 
 
-class Static(Section):
+class Static(Scheme):
     """What every scheme has whose activations have ranges of their own.
 
     smooth: how much of a product's difficult input moves into its weights: from none to all; null leaves it out.
@@ -136,15 +142,15 @@ class Int8Symmetric(Static):
     scheme: Literal["int8_symmetric"]
 
 
-class Int8Dynamic(Section):
+class Int8Dynamic(Scheme):
     scheme: Literal["int8_dynamic"]
 
 
-class Fp16(Section):
+class Fp16(Scheme):
     scheme: Literal["fp16"]
 
 
-class Int4WeightOnly(Section):
+class Int4WeightOnly(Scheme):
     """Weights take `bits` each, and two half-precision numbers a group."""
 
     scheme: Literal["int4_weight_only"]

@@ -22,6 +22,7 @@ from tasks.quantize.ladder import Rung, climb
 from tasks.quantize.retrain import Coach
 from tasks.quantize.runnable import prove_runnable
 from tasks.quantize.schemes import SCHEMES, Made
+from tasks.quantize.temperature import calibrate_
 from tasks.quantize.trained import TRAINED
 from tasks.training.curves import write_curves, write_rows
 from tasks.training.scratch import scratch_of
@@ -44,6 +45,8 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
     path = folder / "model.onnx"
     onnx.save(shipped(quantized), path)
     prove_runnable(path, params.scheme)
+    if params.temperature:
+        facts["temperature"] = calibrate_(path, data.validation)
     targets = data.validation.targets(slice(None)).numpy()
     before, after = (run(open_session(file), data.validation).argmax(1) for file in (source, path))
     agreement = float((before == after).mean())

@@ -155,8 +155,6 @@ MEASURED: Final = {  # what the judge says of each set and network: heading, for
     "worst_class_recall": ("worst class", _spread),
     "worst_slice_accuracy": ("worst slice", _spread),
     "gap": ("train\u2013validation gap", _spread),
-    "noise_drop": ("drop under noise", _spread),
-    "shift_drop": ("drop under shift", _spread),
-    "jitter_drop": ("drop under jitter", _spread),
+    "corruption_drop": ("drop under corruptions", _spread),
     "calibration_error": ("calibration error", _two_digits),
 }

@@ -132,7 +132,7 @@ def test_training_rows_seen_in_the_given_test_split_are_dropped(run):
     x[[3, 4]] = x[90]
     x[98] = x[99]  # both in test: no harm
     given = np.where(np.arange(100) < 80, "train", "test")
-    rows, metrics = run(np.arange(100) % 2, x, given=given)
+    rows, metrics = run(np.arange(100) % 2, x, given=given, params=Split(max_overlap=0.05))
     found = side(rows, 100)
     assert metrics["dropped"] == 2 and found[[3, 4]].tolist() == ["", ""] and metrics["test"] == 20
 
@@ -146,6 +146,11 @@ def test_training_rows_seen_in_the_given_test_split_are_dropped(run):
         (
             {"y": [0] * 20, "group": ["g"] * 20, "given": ["train", "test"] * 10},
             "1 of 1 groups of 'group' lie on two sides of the given split, e.g. g",
+        ),
+        (
+            {"y": [0, 1] * 10, "x": [0, *range(18), 0], "given": ["train"] * 16 + ["test"] * 4},
+            r"1 of 4 rows of the given test split \(25.00%\) have the same content as training .*, e.g. id 19; "
+            "split.max_overlap is 0.01",
         ),
         ({"y": [0, 1] * 9 + [0] * 2, "given": ["train"] * 18 + ["test"] * 2}, "class 'b' is not in test"),
     ],

@@ -71,13 +71,19 @@ def test_a_slice_too_small_is_inconclusive_and_named():
 def test_a_class_whose_whole_loss_could_be_chance_is_inconclusive():
     """Three classes: 2 * 0.5^6 * 3 is 0.09, and 2 * 0.5^7 * 3 is 0.047."""
     for size, verdict in ((6, "inconclusive"), (7, "pass")):
-        groups = [gate.Group("a", 100, 0.0, 1.0), gate.Group("b", 100, 0.0, 1.0), gate.Group("c", size, 0.0, 1.0)]
+        groups = [
+            gate.Group("a", 100, 0.0, 1.0, 0.9),
+            gate.Group("b", 100, 0.0, 1.0, 0.9),
+            gate.Group("c", size, 0.0, 1.0, 0.9),
+        ]
         check = gate.significance_check("class", groups, 0.02)
         assert check.verdict == verdict and ("c (6)" in check.note) == (size == 6)
 
 
 def test_a_loss_that_may_be_chance_is_no_failure_and_is_said():
-    check = gate.significance_check("class", [gate.Group("a", 35, 0.029, 1.0), gate.Group("b", 35, 0.0, 1.0)], 0.02)
+    check = gate.significance_check(
+        "class", [gate.Group("a", 35, 0.029, 1.0, 0.9), gate.Group("b", 35, 0.0, 1.0, 0.9)], 0.02
+    )
     assert (check.verdict, check.value, check.note) == ("pass", 1.0, "class a lost 2.90 pp of 35 samples")
 
 

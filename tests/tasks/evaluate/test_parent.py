@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from toy import blobs, card
 
-from tasks.data.splits import Splits
 from tasks.evaluate import gate
 from tasks.evaluate.behaviour import compare
+from tasks.evaluate.elsewhere import Elsewhere
 from tasks.evaluate.figures import quality
-from tasks.evaluate.stage import _checks
+from tasks.evaluate.judgement import Measured, checks_of
 from tasks.evaluate.variants import PARENTS, Cost
 from tasks.measure.runtime import Timing
 from tasks.params import Budget
@@ -16,15 +16,19 @@ from tasks.params import Budget
 
 def judged(pruned_ms, variant="pruned"):
     """The checks of `variant`; every file answers alike, and the student takes 1 ms."""
-    samples = blobs(300)
-    targets = samples.targets(slice(None)).numpy()
-    data = Splits(card((4,)), samples, samples, samples, samples)
+    targets = blobs(300).targets(slice(None)).numpy()
     latency = {"teacher": 4.0, "student_alone": 1.0, "student": 1.0, "pruned": pruned_ms, "quantized": pruned_ms}
-    cost = {name: Cost(1000, 100, 100, Timing(latency[name], latency[name], 1.0)) for name in PARENTS}
-    figures = {name: quality(targets, targets, 3) for name in PARENTS}
-    budget = Budget(max_accuracy_drop=0.5, max_class_recall_drop=0.5)
-    found = compare(variant, dict.fromkeys(PARENTS, np.eye(3)[targets]), targets, data.card.classes, {})
-    return _checks(variant, budget, figures, found, cost, data)
+    answers, classes = dict.fromkeys(PARENTS, np.eye(3)[targets]), card((4,)).classes
+    measured = {
+        name: Measured(
+            quality(targets, targets, 3),
+            compare(name, answers, targets, classes, {}),
+            Cost(1000, 100, 100, Timing(latency[name], latency[name], 1.0)),
+            Elsewhere(1.0),
+        )
+        for name in PARENTS
+    }
+    return checks_of(variant, measured, card((4,)), 300, Budget(max_accuracy_drop=0.5, max_class_recall_drop=0.5))
 
 
 @pytest.mark.parametrize(("pruned_ms", "verdict"), [(0.5, "pass"), (1.0, "pass"), (1.2, "fail"), (3.9, "fail")])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.evaluate.stage import _verdict
+from tasks.evaluate.judgement import verdict
 
 
 def row(name, gate, size):
@@ -21,4 +21,28 @@ def row(name, gate, size):
 )
 def test_the_candidate_is_named_where_it_is_not_the_final_model(student, final, ending):
     rows = [row("teacher", "reference", 100), row("student", student, 50), row("quantized", final, 10)]
-    assert _verdict(rows).endswith(ending)
+    assert verdict(rows).endswith(ending)
+
+
+def check(name, verdict, decides=None):
+    return {"name": name, "verdict": verdict, "decides": decides}
+
+
+def test_an_open_verdict_names_what_is_open_and_the_samples_that_would_decide():
+    final = row("quantized", "inconclusive", 10)
+    final["checks"] = [
+        check("agreement", "pass"), check("accuracy_drop_upper95", "inconclusive", 4321),
+        check("slice_drop", "inconclusive", 50), check("x", "inconclusive"),
+    ]  # fmt: skip
+    assert verdict([row("teacher", "reference", 100), final]).startswith(
+        "The quantized model is not proven (accuracy_drop_upper95, 4,321 samples would decide; "
+        "slice_drop, 50 samples would decide; x): "
+    )
+
+
+def test_a_failed_verdict_names_what_failed_alone():
+    final = row("quantized", "fail", 10)
+    final["checks"] = [check("agreement", "fail"), check("accuracy_drop_upper95", "inconclusive", 4321)]
+    assert verdict([row("teacher", "reference", 100), final]).startswith(
+        "The quantized model is NOT within the budget (agreement): "
+    )

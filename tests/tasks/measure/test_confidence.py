@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
-from tasks.measure.confidence import calibration_error, confidence
+from tasks.measure.confidence import calibration_error, confidence, reliability
 
 TARGETS = np.array([0, 0, 1])
 PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.1, 0.9, 0.0]])  # class 2 occurs nowhere
@@ -42,3 +42,12 @@ def test_agrees_with_plain_formulas_and_scikit_learn():
     right = p.argmax(1) == y
     expected = sum(b.mean() * abs(p.max(1)[b].mean() - right[b].mean()) for b in bins if b.any())
     assert found.ece == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_ranges_of_a_reliability_curve_add_up_to_the_calibration_error():
+    assert reliability(TARGETS, PROBABILITIES) == [(pytest.approx(0.6), 0, 1), (pytest.approx(0.9), 1, 2)]
+    rng = np.random.default_rng(0)
+    p, y = rng.dirichlet(np.ones(4), 500), rng.integers(0, 4, 500)
+    curve = reliability(y, p)
+    assert sum(n for *_, n in curve) == 500 and [sure for sure, *_ in curve] == sorted(sure for sure, *_ in curve)
+    assert sum(n * abs(sure - hits) for sure, hits, n in curve) / 500 == pytest.approx(calibration_error(y, p))

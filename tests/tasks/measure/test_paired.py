@@ -1,11 +1,20 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.stats import chi2
+from scipy.stats import binom, bootstrap, chi2
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
 
-from tasks.measure.paired import holm, mcnemar, mcnemar_exact, paired_drop, samples_to_prove, score_limit, unseen
+from tasks.measure.paired import (
+    bootstrap_interval,
+    holm,
+    mcnemar,
+    mcnemar_exact,
+    paired_drop,
+    samples_to_prove,
+    score_limit,
+    unseen,
+)
 
 
 def answers(both, lost, gained, neither=0):
@@ -121,3 +130,20 @@ def test_holm_by_hand():
     """The smallest counts three times, the next twice, and none falls below one that was smaller."""
     assert holm([0.03, 0.01, 0.04]) == pytest.approx([0.06, 0.03, 0.06])
     assert holm([0.9, 0.8]) == [1, 1] and holm([]) == []
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(10, 4, 100), (30, 5, 400), (0, 8, 200)])
+def test_the_bootstrap_interval_is_scipys(lost, gained, n):
+    """SciPy resamples the differences one by one; both draw 10,000 times."""
+    found = bootstrap_interval(paired_drop(*answers(n - lost - gained, lost, gained)), n)
+    differences = np.repeat([1.0, -1.0, 0.0], (lost, gained, n - lost - gained))
+    expected = bootstrap(
+        (differences,), np.mean, confidence_level=0.9, method="percentile", n_resamples=10_000, rng=1
+    ).confidence_interval
+    assert found == pytest.approx((expected.low, expected.high), abs=1.1 / n)
+
+
+def test_the_bootstrap_without_gains_is_a_binomial():
+    found = bootstrap_interval(paired_drop(*answers(180, 20, 0)), 200)
+    assert found == pytest.approx((binom.ppf(0.05, 200, 0.1) / 200, binom.ppf(0.95, 200, 0.1) / 200), abs=1e-9)
+    assert bootstrap_interval(paired_drop(*answers(9, 0, 0)), 9) == (0, 0)

@@ -21,7 +21,7 @@ def spread(mean: float) -> list[float]:
 
 def kept_set(accuracy: float, trainings: int = 3) -> dict[str, Any]:
     figures = {"accuracy": spread(accuracy), "worst_class_recall": spread(0.7), "gap": spread(-0.02)}
-    figures |= {"calibration_error": spread(0.123), "noise_drop": spread(0.05)}
+    figures |= {"calibration_error": spread(0.123), "corruption_drop": spread(0.05)}
     if trainings == 1:
         figures = {key: [mean, None] for key, (mean, _) in figures.items()}
     return {"samples": 30, "models": {name: {"trainings": trainings, **figures} for name in ("cnn", "wide_mlp")}}
@@ -65,7 +65,7 @@ def test_every_figure_stands_on_the_page(run: Run, report: dict[str, Any]) -> No
         *("What the reduction kept", "herding kept 30 of 100 training samples", "share kept of all, 30.0 %"),
         *("MMD 0.0123", "two-sample AUC 0.567", "coverage radius 3.21", "near-duplicates 25.00 %"),
         *("pass", "herding beats random by 2.00 ± 0.50 pp", "Small networks, 1,000 steps each"),
-        "accuracy worst class train\u2013validation gap drop under noise calibration error",
+        "accuracy worst class train\u2013validation gap drop under corruptions calibration error",
         "chosen cnn 30 3 82.00 ± 1.00 70.00 ± 1.00 -2.00 ± 1.00 5.00 ± 1.00 0.12",
         *("random, stratified wide mlp 30 3 80.00 ± 1.00", "all samples cnn 30 1 95.00 70.00 -2.00 5.00 0.12"),
     ):
