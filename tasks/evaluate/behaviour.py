@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from tasks.evaluate import gate
 from tasks.evaluate.groups import Group, Right, class_members, compare_groups
-from tasks.evaluate.variants import PARENTS
+from tasks.evaluate.variants import PARENTS, trained
 from tasks.measure.confidence import Confidence, confidence, reliability
 from tasks.measure.paired import Drop, bootstrap_interval, paired_drop
 from tasks.params import Budget
@@ -62,6 +63,11 @@ def compare(
         classes=compare_groups(class_members(targets, classes), reference_right, right),
         slices=compare_groups(slices, reference_right, right),
     )
+
+
+def unbound(found: Comparison, quantized: Path) -> Comparison:
+    """Without agreement with the float file where training followed: only the teacher's answers bind a new model."""
+    return replace(found, parent_agreement=None) if trained(quantized) else found
 
 
 def behaviour_checks(found: Comparison, budget: Budget, samples: int, reference: str = REFERENCE) -> list[gate.Check]:

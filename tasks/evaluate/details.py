@@ -7,18 +7,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from tasks.evaluate.variants import PARENTS
+from tasks.evaluate.variants import PARENTS, trained
 from tasks.training.curves import read_curves
-
-TRAINED: Final = ("teacher", "student_alone", "student", "pruned")
 
 
 def read_details(reads: Mapping[str, Path]) -> dict[str, Any]:
     """Trainings, diaries and reports, by the names that tasks/report knows them by."""
     return {
-        "histories": {name: read_curves(reads[name] / "training.csv") for name in TRAINED},
+        "histories": {name: read_curves(reads[name] / "training.csv") for name in PARENTS if trained(reads[name])},
         "sensitivity": _read_rows(reads["pruned"] / "sensitivity.csv"),
         "diary": _read_rows(reads["pruned"] / "diary.csv"),
         "distillation": json.loads((reads["student"] / "comparison.json").read_text(encoding="utf-8")),

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from tasks.data.dataset import load_dataset, save_dataset
 from tasks.data.splits import Splits, load_splits
-from tasks.evaluate.behaviour import REFERENCE, compare
+from tasks.evaluate.behaviour import REFERENCE, compare, unbound
 from tasks.evaluate.details import lineage, read_details
 from tasks.evaluate.elsewhere import judge_elsewhere
 from tasks.evaluate.environment import environment
@@ -103,7 +103,7 @@ def _measured(
     return {
         name: Measured(
             quality(targets, probabilities[name].argmax(1), len(classes)),
-            compare(name, probabilities, targets, classes, slices),
+            unbound(compare(name, probabilities, targets, classes, slices), folders[name]),
             cost[name],
             elsewhere[name],
             _uncalibrated(folders[name], targets, probabilities[name]),

@@ -66,6 +66,11 @@ def _probabilities(path: Path, samples: Samples) -> npt.NDArray[np.float64]:
     return found
 
 
+def trained(folder: Path) -> bool:
+    """Whether the model in the folder has learned; a quantized one that has is no mere rounding of its parent."""
+    return (folder / "training.csv").is_file()
+
+
 def costs(folders: Mapping[str, Path], card: Card, test: Samples, params: Evaluate) -> tuple[dict[str, Cost], Timing]:
     """Of each file, and the timing of the teacher in eager PyTorch beside them."""
     calls = {name: _call(folder / "model.onnx") for name, folder in folders.items()}

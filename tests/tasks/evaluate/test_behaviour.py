@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tasks.evaluate import gate
-from tasks.evaluate.behaviour import behaviour_checks, compare
+from tasks.evaluate.behaviour import behaviour_checks, compare, unbound
 from tasks.evaluate.groups import compare_groups, slice_members
 from tasks.params import Budget
 
@@ -96,13 +96,17 @@ def test_floors_need_enough_samples_for_one_to_be_allowed(value, samples, verdic
     assert gate.ceiling_check("negative_flips", 1 - value, 0.03, samples, "").verdict == verdict
 
 
-def test_agreement_flips_and_calibration_by_hand():
+def test_agreement_flips_and_calibration_by_hand(tmp_path):
     targets = np.repeat([0, 1], 100)
     teacher, small = targets.copy(), targets.copy()
     small[:6], teacher[100:102] = 2, 0  # six lost, two gained
     answers = {name: probabilities(teacher) for name in ("teacher", "pruned")} | {"quantized": probabilities(small)}
     found = compare("quantized", answers, targets, CLASSES, {})
     assert found.agreement == found.parent_agreement == 0.96
+    assert unbound(found, tmp_path) is found
+    (tmp_path / "training.csv").touch()  # training followed quantization
+    free = unbound(found, tmp_path)
+    assert "parent_agreement" not in [check.name for check in behaviour_checks(free, Budget(), len(targets))]
     assert (found.drop.negative_flips, found.drop.positive_flips) == (0.03, 0.01)
     assert found.ece_increase == pytest.approx(0.02)  # all sure: 0.03 wrong, and 0.01 of the teacher's
     verdicts = {check.name: check.verdict for check in behaviour_checks(found, Budget(max_significant_drop=None), 200)}
