@@ -10,13 +10,13 @@ import numpy as np
 
 from tasks.quantize.layers import Gram, Layer, output_error
 from tasks.quantize.stored import Grouped
-from tasks.quantize.weights import Floats, levels_of, rtn
+from tasks.quantize.weights import Floats, hqq, levels_of, rtn
 
 BLOCK: Final = 128  # columns whose later ones are updated at once
 
 
 def gptq(groups: Floats, gram: Gram, *, bits: int, damping: float, activation_order: bool) -> Grouped:
-    """rtn's scales and zero points, with levels for the least squared error of the layer's output.
+    """hqq's scales and zero points, with levels for the least squared error of the layer's output.
 
     Args:
         groups: (outputs, groups, size), the last group filled up.
@@ -24,9 +24,10 @@ def gptq(groups: Floats, gram: Gram, *, bits: int, damping: float, activation_or
         damping: added to its diagonal, as a share of the diagonal's mean.
         activation_order: begin with the inputs of the largest squares, not with the first; groups stay as they are.
 
-    Frantar et al. 2022, arXiv:2210.17323; the order and scales known beforehand are from the authors' later code.
+    Frantar et al. 2022, arXiv:2210.17323; the order, and scales known beforehand, are from the authors' later code, with
+    rtn's scales. Those of hqq halved the error of the logits of a small net on Fashion-MNIST, at 3 and at 4 bits.
     """
-    plain = rtn(groups, bits=bits)
+    plain = hqq(groups, bits=bits)
     inputs, size = len(gram), groups.shape[2]
     diagonal = np.diagonal(gram)
     order = np.argsort(-diagonal, kind="stable") if activation_order else np.arange(inputs)

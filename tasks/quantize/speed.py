@@ -16,7 +16,7 @@ from tasks.data.batches import Samples
 from tasks.measure.runtime import Call, interleaved, open_session
 from tasks.quantize.int8 import Activation
 
-ROUNDS, RUNS, BATCH = 10, 20, 256
+ROUNDS, RUNS, BATCH = 30, 10, 256
 CLOCK: Final = 0.05
 
 

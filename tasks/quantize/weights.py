@@ -54,8 +54,8 @@ def quantize_weights(
 ) -> onnx.ModelProto:
     """The model with every constant weight of a convolution or product stored in few bits.
 
-    quantize: takes a layer and its weights (outputs, groups, size). Groups run along the inputs of one output, the last
-    filled up with zeros; a row shorter than a group is one. Arithmetic stays in float.
+    quantize: takes a layer and its weights (outputs, groups, size). Groups run along the inputs of one output, none with
+    more than group_size, all of one size, the last filled up with zeros. Arithmetic stays in float.
 
     Raises:
         ValueError: there is no such weight, or one is not finite.
@@ -77,11 +77,12 @@ def quantize_weights(
     return made
 
 
-def _grouped(rows: Floats, size: int) -> Floats:
-    """(out, groups, size), filled up with zeros; a row shorter than a group is one."""
-    size = min(size, rows.shape[1])
-    padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % size)))
-    return padded.reshape(len(rows), -1, size)
+def _grouped(rows: Floats, largest: int) -> Floats:
+    """(out, groups, size), as even as can be, so that little is filled up with zeros."""
+    count = -(-rows.shape[1] // largest)
+    size = -(-rows.shape[1] // count)
+    padded = np.pad(rows, ((0, 0), (0, count * size - rows.shape[1])))
+    return padded.reshape(len(rows), count, size)
 
 
 def _rounded_up(scale: Floats) -> npt.NDArray[np.float16]:

@@ -7,7 +7,7 @@ from onnx import helper
 
 from tasks.quantize.gptq import GptqOrRtn, gptq
 from tasks.quantize.layers import grams, layers, output_error
-from tasks.quantize.weights import levels_of, quantize_weights, rtn
+from tasks.quantize.weights import hqq, levels_of, quantize_weights, rtn
 
 KNOBS = {"damping": 0.01, "activation_order": True}
 
@@ -32,7 +32,7 @@ def error(found, groups, gram):
 
 def by_definition(groups, gram, bits, damping):
     """After each column is rounded, all later ones are solved for by least squares (damped)."""
-    plain, k = rtn(groups, bits=bits), len(gram)
+    plain, k = hqq(groups, bits=bits), len(gram)
     size = groups.shape[2]
     damped = gram + damping * np.diagonal(gram).mean() * np.eye(k)
     wanted = groups.reshape(len(groups), -1)[:, :k].astype(np.float64)
@@ -71,13 +71,14 @@ def test_its_output_errs_far_less_than_that_of_the_nearest_levels(bits, activati
     found = gptq(groups, gram, bits=bits, damping=0.01, activation_order=activation_order)
     plain = rtn(groups, bits=bits)
     assert error(found, groups, gram) < 0.6 * error(plain, groups, gram)
-    assert np.array_equal(found.scale, plain.scale) and np.array_equal(found.zero, plain.zero)
+    grid = hqq(groups, bits=bits)
+    assert np.array_equal(found.scale, grid.scale) and np.array_equal(found.zero, grid.zero)
 
 
 def test_inputs_that_have_nothing_to_do_with_one_another_leave_the_nearest_levels():
     groups, _ = problem()
     found = gptq(groups, np.diag(np.linspace(1, 3, 40)), bits=3, **KNOBS)
-    assert np.array_equal(found.levels, rtn(groups, bits=3).levels)
+    assert np.array_equal(found.levels, hqq(groups, bits=3).levels)
 
 
 def test_weights_on_the_grid_stay_and_inputs_that_are_always_zero_do_no_harm():

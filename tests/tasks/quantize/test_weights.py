@@ -55,7 +55,7 @@ def test_the_file_computes_with_exactly_the_expanded_weights(method, tmp_path):
     """An odd number of inputs that no group divides, and a layer shorter than a group."""
     weight = groups(7, 37)
     model = graph([helper.make_node("Gemm", ["x", "w"], ["logits"], transB=1)], [("w", weight)], (37,))
-    padded = np.pad(weight, ((0, 0), (0, 11))).reshape(7, 3, 16)
+    padded = np.pad(weight, ((0, 0), (0, 2))).reshape(7, 3, 13)  # no more than 16, and as even as can be
     expanded = WEIGHTS[method](padded, bits=4).values.reshape(7, -1)[:, :37]
     x = np.eye(37, dtype=np.float32)
     found = answers(stored(model, method, group_size=16), x, tmp_path)
@@ -68,6 +68,15 @@ def test_weights_that_stand_upright_are_grouped_along_their_inputs_too(operator,
     model = graph([helper.make_node(operator, ["x", "w"], ["logits"])], [("w", weight)], (16,))
     found = answers(stored(model, "rtn", group_size=16), np.eye(16, dtype=np.float32), tmp_path)
     assert np.array_equal(found, rtn(weight.T.reshape(3, 1, 16), bits=4).values.reshape(3, 16).T)
+
+
+def test_a_row_just_longer_than_a_group_takes_hardly_more_bytes():
+    sizes = [
+        stored(graph([helper.make_node("Gemm", ["x", "w"], ["logits"], transB=1)], [("w", groups(64, n))], (n,)),
+               group_size=128).ByteSize()
+        for n in (128, 144)
+    ]  # fmt: skip
+    assert sizes[1] < 1.25 * sizes[0]
 
 
 def test_weights_are_expanded_once_at_load_and_not_at_every_call(tmp_path):
