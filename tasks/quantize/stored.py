@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Bytes = npt.NDArray[np.uint8]
-OPSET: Final = 18  # the first with BitwiseAnd and its like
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def expand_(graph: onnx.GraphProto, name: str, found: Grouped, shape: tuple[int,
     made = _Expansion(graph, name)
     out, width = len(found.levels), found.levels[0].size
     kept = shape[::-1] if upright else shape
-    level = made("Cast", _levels(made, found), to=TensorProto.FLOAT)
+    level = _levels(made, found)
     zero, scale = (made("Cast", made.constant(part), to=TensorProto.FLOAT) for part in (found.zero, found.scale))
     value = made("Mul", made("Sub", level, zero), scale)
     flat = int(np.prod(kept[1:]))
@@ -81,7 +80,7 @@ class _Expansion:
 
 
 def _levels(made: _Expansion, found: Grouped) -> str:
-    """(out, groups, size), uint8: what packed bytes hold.
+    """(out, groups, size), float: what packed bytes hold.
 
     Three bits are two planes: whether a level is in the lower half, and how far from the middle. Both halves being
     alike, the second is far from even, and an entropy coder saves what it would not on the plain two lower bits.
@@ -90,18 +89,19 @@ def _levels(made: _Expansion, found: Grouped) -> str:
     if found.bits != 3:
         return _plane(made, levels, found.bits, shape)
     lower = levels < 4
-    three = made.constant(np.array(3, np.uint8))
     distance = _plane(made, np.where(lower, 3 - levels, levels - 4).astype(np.uint8), 2, shape)
     is_lower = made("Cast", _plane(made, lower.astype(np.uint8), 1, shape), to=TensorProto.BOOL)
-    upper = made("BitwiseOr", distance, made.constant(np.array(4, np.uint8)))
-    return made("Where", is_lower, made("BitwiseXor", distance, three), upper)
+    three, four = (made.constant(np.array(level, np.float32)) for level in (3, 4))
+    return made("Where", is_lower, made("Sub", three, distance), made("Add", distance, four))
 
 
 def _plane(made: _Expansion, values: Bytes, width: int, shape: tuple[int, ...]) -> str:
+    """In float, where every step is exact: OpenVINO 2026.4 gets the bits of a product's weights wrong."""
     stored = packed_bits(values, width)
-    shifts = made.constant(np.arange(0, 8, width, dtype=np.uint8))
-    shifted = made("BitShift", made.constant(stored), shifts, direction="RIGHT")
-    flat = made("BitwiseAnd", shifted, made.constant(np.array(2**width - 1, np.uint8)))
+    shares = made.constant(0.5 ** np.arange(0, 8, width, dtype=np.float32))
+    stored_value = made("Cast", made.constant(stored), to=TensorProto.FLOAT)
+    shifted = made("Floor", made("Mul", stored_value, shares))
+    flat = made("Mod", shifted, made.constant(np.array(2**width, np.float32)), fmod=1)
     if stored.size * (8 // width) > values.size:
         row = made("Reshape", flat, made.constant(np.array([-1])))
         flat = made("Slice", row, *(made.constant(np.array([place])) for place in (0, values.size)))

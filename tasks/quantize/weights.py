@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from tasks.quantize.layers import Layer, layers, own
-from tasks.quantize.stored import OPSET, Grouped, expand_
+from tasks.quantize.stored import Grouped, expand_
 
 Floats = npt.NDArray[np.float32]
 # METHODS of HQQ's authors: the norm's exponent, the penalty, its growth, and how often
@@ -54,16 +54,13 @@ def quantize_weights(
 ) -> onnx.ModelProto:
     """The model with every constant weight of a convolution or product stored in few bits.
 
-    quantize: takes a layer and its weights (outputs, groups, size). Groups run along the inputs of one output, none with
-    more than group_size, all of one size, the last filled up with zeros. Arithmetic stays in float.
+    quantize: takes a layer and its weights (outputs, groups, size). Groups run along the inputs of one output, all of
+    one size and of group_size at most, the last filled up with zeros. Arithmetic stays in float.
 
     Raises:
         ValueError: there is no such weight, or one is not finite.
     """
     made, constants = own(model)
-    for item in made.opset_import:
-        if item.domain == "":
-            item.version = max(item.version, OPSET)
     found = layers(made.graph)
     if not found:
         raise ValueError("quantize.scheme: the model has no convolution or product with constant weights")

@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from graphs import answers, graph
+from graphs import answers, conv_net, graph, inputs
 from onnx import helper
 
 from tasks.export.packed import packed
 from tasks.quantize.stored import Grouped, expand_, packed_bits
-from tasks.quantize.weights import rtn
+from tasks.quantize.weights import hqq, quantize_weights, rtn
 
 
 def grouped(bits, shape=(3, 2, 9), seed=0):
@@ -19,10 +19,10 @@ def grouped(bits, shape=(3, 2, 9), seed=0):
 
 
 def expanded(found, shape, *, upright=False):
-    """x times a weight of `found`, whose rows are outputs, and the opset that has the operations."""
-    inputs = shape[0] if upright else shape[1]
+    """x times a weight of `found`, whose rows are outputs."""
+    features = shape[0] if upright else shape[1]
     node = helper.make_node("MatMul" if upright else "Gemm", ["x", "w"], ["logits"], **{} if upright else {"transB": 1})
-    model = graph([node], [("w", np.zeros(shape, np.float32))], (inputs,))
+    model = graph([node], [("w", np.zeros(shape, np.float32))], (features,))
     model.graph.initializer.pop()
     expand_(model.graph, "w", found, shape, upright=upright)
     return model
@@ -53,3 +53,14 @@ def test_three_bits_are_served_in_three_and_pack_no_worse_than_in_containers_of_
     found = rtn(np.random.default_rng(0).standard_normal((256, 8, 32)).astype(np.float32), bits=3)
     three, four = (expanded(replace(found, bits=bits), (256, 256)).SerializeToString() for bits in (3, 4))
     assert len(three) < 0.82 * len(four) and len(packed(three)) < len(packed(four))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_openvino_reads_the_same_weights(bits, tmp_path):
+    """It once did not: its compressed products take shifts of bytes for something else."""
+    openvino = pytest.importorskip("openvino")
+    small = quantize_weights(conv_net((8, 40)), lambda layer, rows: hqq(rows, bits=bits), group_size=32)
+    wanted = answers(small, inputs(), tmp_path)
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino.Core().compile_model(str(tmp_path / "answers.onnx"), "CPU", exact)(inputs())[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
