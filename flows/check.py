@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from flows.workspace import location
 from tasks.params import Factory, Params, Slim, load_params
 from tasks.plugins import resolve
+from tasks.stages import STAGES
 
 MIN_FREE_BYTES: Final = 500_000_000
 
@@ -22,8 +23,9 @@ def check_recipe(root: Path, params: Path) -> list[str]:
         ValueError, FileNotFoundError, OSError: the first thing that is wrong.
     """
     recipe = load_params(params)
-    # DVC watches every section, and knows no defaults
-    if missing := [name for name in _sections() if name not in _given(params)]:
+    # DVC watches these, and knows no defaults
+    watched = dict.fromkeys(name for stage in STAGES.values() for name in stage.params)
+    if missing := [name for name in watched if name not in _given(params)]:
         raise ValueError(f"{params}: section {missing[0]} is missing; `{missing[0]}: {{}}` takes its defaults")
     for field, factory in _factories(recipe).items():
         resolve(factory, field)
@@ -39,10 +41,6 @@ def check_recipe(root: Path, params: Path) -> list[str]:
         f"disk: {free / 1e9:.1f} GB free",
         *(f"note: {line}" for line in _unwatched(root, recipe)),
     ]
-
-
-def _sections() -> list[str]:
-    return [field.alias or name for name, field in Params.model_fields.items()]
 
 
 def _given(params: Path) -> set[str]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 
 from flows import registry_cli, serving_cli
+from flows.child import MAY_PASS
 from flows.options import JSON_OPTION, PARAMS_OPTION
 from flows.options import params_path as _path
 from flows.options import project_root as _root
@@ -28,7 +29,6 @@ QUIET: Final = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_CLI_COLORS": "false",
 }
 
@@ -70,15 +70,14 @@ def stage(name: str) -> None:
 
 @downsize.command()
 @PARAMS_OPTION
+@click.option("--scratch", is_flag=True, help="In a new workspace of its own, beside any other run.")
 @JSON_OPTION
-def run(params: Path | None, as_json: bool) -> None:
+def run(params: Path | None, scratch: bool, as_json: bool) -> None:
     """Run the whole chain; what is up to date is skipped."""
     from flows.launch import launch
-    from flows.workspace import existing
 
-    root, path = _root(), _path(params)
-    summary = launch(root, path)
-    _print(summary, _comparison(summary, existing(root, path)), as_json)
+    summary = launch(_root(), _path(params), "scratch" if scratch else "own")
+    _print(summary, _comparison(summary, Path(summary["workspace"])), as_json)
 
 
 @downsize.command()
@@ -158,7 +157,7 @@ def unpack(file: Path) -> None:
 
 
 def main() -> None:
-    """Run the command; every failure is one line on stderr and exit code 1 (2 for wrong usage)."""
+    """Run the command; every failure is one line on stderr and exit code 1 (2: wrong usage, 75: may pass later)."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are stopped on the way out
     try:
         downsize(standalone_mode=False)
@@ -169,17 +168,19 @@ def main() -> None:
         _fail("stopped")
     except KeyboardInterrupt:
         _fail("stopped")
+    except ConnectionError as error:
+        _fail(str(error), MAY_PASS)
     except OSError as error:
         _fail(_disk_line(error))
     except Exception as error:
         _fail(str(error) or type(error).__name__)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 1) -> None:
     if "--debug" in sys.argv:
         traceback.print_exc()
     click.echo(f"downsize: {' '.join(message.split())}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def _disk_line(error: OSError) -> str:

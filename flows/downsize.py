@@ -8,8 +8,9 @@ from typing import Any
 
 from prefect import flow
 
+from flows.notify import tell_failure
 from flows.runtime import model_check, registration, stage
-from flows.workspace import prepare
+from flows.workspace import Where, prepared
 
 ingest = stage("ingest")
 check = model_check()
@@ -24,23 +25,23 @@ evaluate = stage("evaluate")
 register = registration()
 
 
-@flow(name="downsize", persist_result=False)
-def downsize(params: Path = Path("params.yaml")) -> dict[str, Any]:
+@flow(name="downsize", persist_result=False, on_failure=[tell_failure], on_crashed=[tell_failure])
+def downsize(params: Path = Path("params.yaml"), where: Where = "own") -> dict[str, Any]:
     """Ten stages in order; each reads what those above wrote, and a fresh one is skipped.
 
-    Returns the content of reports/summary.json.
+    Returns the content of reports/summary.json, and the workspace.
     """
-    workspace = prepare(params)
-    ingest(workspace)
-    check(workspace)  # stops here if a model does not suit the data
-    validate(workspace)  # stops here if an expectation fails
-    split(workspace)
-    coreset(workspace)
-    teacher(workspace)
-    distill(workspace)
-    prune(workspace)
-    quantize(workspace)
-    evaluate(workspace)
-    register(workspace)
-    summary: dict[str, Any] = json.loads((workspace / "reports" / "summary.json").read_text(encoding="utf-8"))
-    return summary
+    with prepared(params, where) as workspace:
+        ingest(workspace)
+        check(workspace)  # stops here if a model does not suit the data
+        validate(workspace)  # stops here if an expectation fails
+        split(workspace)
+        coreset(workspace)
+        teacher(workspace)
+        distill(workspace)
+        prune(workspace)
+        quantize(workspace)
+        evaluate(workspace)
+        register(workspace)
+        summary = json.loads((workspace / "reports" / "summary.json").read_text(encoding="utf-8"))
+        return {**summary, "workspace": str(workspace)}

@@ -1,25 +1,28 @@
-"""From the command line into the flow: check first, keep Prefect's home in the project, tell a failure once."""
+"""From the command line into the flow: check first, have a Prefect server, tell a failure once."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from flows.check import check_recipe
+from flows.server import prefect_server, wait_for_server
+from flows.workspace import Where
 
 
-def launch(root: Path, params: Path) -> dict[str, Any]:
-    """Check and run the recipe of `params`; returns its summary.
+def launch(root: Path, params: Path, where: Where = "own") -> dict[str, Any]:
+    """Check and run the recipe of `params`; returns its summary and workspace.
 
     Raises:
         ValueError, FileNotFoundError, OSError: the recipe is wrong, before any work.
-        StageFailed, WorkspaceBusy: a stage did not get through.
+        ConnectionError: no Prefect server at PREFECT_API_URL.
+        StageFailed, WorkspaceBusy, Unreachable: a stage did not get through.
     """
-    check_recipe(root, params)
-    os.environ.setdefault("PREFECT_HOME", str(root / ".prefect"))
-    from flows.downsize import downsize  # after PREFECT_HOME is set: Prefect reads it on import
-    from flows.quiet import quieten
+    with prefect_server(root):
+        check_recipe(root, params)
+        wait_for_server()
+        from flows.downsize import downsize  # Prefect reads its settings on import
+        from flows.quiet import quieten
 
-    quieten()
-    return downsize(params)
+        quieten()
+        return downsize(params, where)

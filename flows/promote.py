@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from flows.notify import announced
 from tasks.adapters.lock import who
 from tasks.adapters.registry import SHA256, Registry, Version, open_registry
 from tasks.adapters.versions import data_sha256, split_sha256
@@ -44,6 +45,7 @@ class Move:
         return f"{self.model}: {CHAMPION} is now version {self.version}{replaced}; {self.why}"
 
 
+@announced
 def promote(workspace: Path, params: Params, name: str = CANDIDATE, *, accepted: str = "", reason: str = "") -> Move:
     """Make version `name`, a number or an alias, the champion, and the champion before it the previous one.
 
@@ -88,6 +90,7 @@ def assess(workspace: Path, params: Params, name: str = CANDIDATE, *, accepted: 
     return Move("promote", model, number, _number(champion), ", ".join(why), figures)
 
 
+@announced
 def rollback(workspace: Path, params: Params, reason: str = "") -> Move:
     """Put the previous champion back; the one it replaces is marked, so that no schedule promotes it again.
 

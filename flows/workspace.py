@@ -1,22 +1,31 @@
 """Where a recipe runs: params.yaml in the project itself, any other params file in a git worktree of its own.
 
-So that a long run with other params never disturbs the project's files, and finished stages are kept for both.
+So that a long run with other params never disturbs the project's files, and finished stages are kept for both. A
+scheduled run, and one with --scratch, has a new worktree each time.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from flows import worktree
+from flows.child import Unreachable, WorkspaceBusy
 from tasks.params import load_params
 
+Where = Literal["own", "scratch", "upstream"]
 DEFAULT: Final = "params.yaml"
 FOLDER: Final = ".downsize"
-# what a run writes and a sync must leave alone
-OWN: Final = ("dvc.lock", DEFAULT, "metrics/", "reports/", "artifacts/")
+SCRATCH: Final = "runs"
+KEPT: Final = 3  # scratch workspaces of earlier runs, for their reports
+WAITS_S: Final = (2.0, 10.0, 30.0)
 
 
 def find_root(start: Path) -> Path:
@@ -31,36 +40,54 @@ def find_root(start: Path) -> Path:
     raise FileNotFoundError(f"no dvc.yaml in {start.resolve()} or above it; run downsize inside the project")
 
 
-def prepare(params: Path) -> Path:
-    """The workspace of `params`, the user's data versioned and the tracking store chosen; all a run needs."""
-    from tasks.adapters.versions import track
+@contextmanager
+def prepared(params: Path, where: Where = "own") -> Iterator[Path]:
+    """The workspace of `params`, the user's data versioned and the tracking store chosen: all a run needs.
 
-    root, recipe = find_root(Path.cwd()), load_params(params)
-    named = [root / str(value) for name, value in recipe.ingest.source.args.items() if name in ("path", "folder")]
-    # what lies elsewhere is read from there; DVC cannot version it
-    if own := [path for path in named if path.resolve().is_relative_to((root / "data").resolve())]:
-        track(root, own)
+    where: own, the project or the folder of the params; scratch, a new one like the project; upstream, a new one with
+    the newest commit of the branch's upstream and the data of the DVC remote, where there are such.
+
+    Raises:
+        WorkspaceBusy: another run is in this workspace.
+        Unreachable: the upstream or the DVC remote does not answer.
+        ValueError: the project is not a git repository with a commit.
+    """
+    root = find_root(Path.cwd())
     tracked(root)
-    return workspace(root, params)
+    if where == "upstream":
+        with _from_upstream(root, params) as folder:
+            yield folder
+        return
+    _version_data(root, params)
+    if where == "scratch":
+        with _scratch(root) as folder:
+            worktree.add_worktree(root, folder)
+            _bring_up(root, folder, params)
+            worktree.restore_finished(root, folder)
+            yield folder
+    else:
+        with workspace(root, params) as folder:
+            _heal(folder)
+            yield folder
 
 
-def workspace(root: Path, params: Path) -> Path:
+@contextmanager
+def workspace(root: Path, params: Path) -> Iterator[Path]:
     """The folder in which the recipe of `params` runs, brought up to date with the project's files.
 
     Raises:
+        WorkspaceBusy: another run is in it.
         ValueError: the project is not a git repository with a commit.
     """
     folder = location(root, params)
     if folder == root:
-        return root
-    if not folder.exists():
-        _git(root, "worktree", "prune")
-        _git(root, "worktree", "add", "--detach", "--quiet", str(folder), "HEAD")
-        _share_cache(root, folder)
-    _sync(root, folder)
-    shutil.copyfile(params, folder / DEFAULT)
-    _link_data(root, folder)
-    return folder
+        yield root
+        return
+    with _held(folder):
+        if not folder.exists():
+            worktree.add_worktree(root, folder)
+        _bring_up(root, folder, params)
+        yield folder
 
 
 def location(root: Path, params: Path) -> Path:
@@ -87,40 +114,121 @@ def tracked(root: Path) -> None:
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
 
 
-def _sync(root: Path, folder: Path) -> None:
-    """Copy what git would see in the project, changes and new files included, and remove what it no longer has."""
-    current = set(_git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")) - {""}
-    present = set(_git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")) - {""}
-    for name in sorted(current):
-        source, target = root / name, folder / name
-        if name.startswith(OWN) or not source.is_file():
-            continue
-        if not target.is_file() or source.read_bytes() != target.read_bytes():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
-    for name in sorted(present - current):
-        if not name.startswith(OWN):
-            (folder / name).unlink(missing_ok=True)
+def _version_data(root: Path, params: Path) -> None:
+    from tasks.adapters.versions import track
+
+    source = load_params(params).ingest.source
+    named = [root / str(value) for name, value in source.args.items() if name in ("path", "folder")]
+    # what lies elsewhere is read from there; DVC cannot version it
+    if own := [path for path in named if path.resolve().is_relative_to((root / "data").resolve())]:
+        track(root, own)
 
 
-def _link_data(root: Path, folder: Path) -> None:
-    """The user's data is not in git: link it."""
-    (folder / "data").mkdir(exist_ok=True)
-    for entry in (root / "data").glob("*"):
-        target = folder / "data" / entry.name
-        if not target.exists() and not target.is_symlink():
-            target.symlink_to(entry)
+def _bring_up(root: Path, folder: Path, params: Path) -> None:
+    worktree.sync(root, folder)
+    shutil.copyfile(params, folder / DEFAULT)
+    worktree.link_data(root, folder)
 
 
-def _share_cache(root: Path, folder: Path) -> None:
-    """One DVC cache for all workspaces, so that what one has computed the others restore."""
-    config = f'[cache]\n    dir = {root / ".dvc" / "cache"}\n    type = "reflink,hardlink,symlink,copy"\n'
-    (folder / ".dvc" / "config.local").write_text(config, encoding="utf-8")
+@contextmanager
+def _from_upstream(root: Path, params: Path) -> Iterator[Path]:
+    try:
+        commit = worktree.upstream(root)
+    except ConnectionError as error:
+        raise Unreachable(str(error)) from None
+    with _scratch(root) as folder:
+        worktree.add_worktree(root, folder, commit or "HEAD")
+        inside = folder / params.resolve().relative_to(root)
+        if commit is None:
+            _bring_up(root, folder, params)
+        elif inside != folder / DEFAULT:
+            shutil.copyfile(inside, folder / DEFAULT)
+        if worktree.has_remote(folder):
+            pull(folder)
+        worktree.link_data(root, folder)
+        worktree.restore_finished(folder if commit else root, folder)
+        yield folder
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+def pull(folder: Path) -> None:
+    """Fetch data, outputs and finished stages from the DVC remote.
+
+    Raises:
+        Unreachable: it does not answer, or lacks something.
+    """
+    _transfer(folder, "pull", "--run-cache", "--allow-missing", "--force")
+
+
+def push(folder: Path) -> None:
+    """Send data, outputs and finished stages to the DVC remote, where there is one.
+
+    Raises:
+        Unreachable: it does not answer.
+    """
+    if worktree.has_remote(folder):
+        _transfer(folder, "push", "--run-cache")
+
+
+def _transfer(folder: Path, *arguments: str) -> None:
+    from tasks.adapters.client import hide_password
+
+    done = worktree.dvc(folder, *arguments, "--quiet")
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["git failed"]
-        raise ValueError(f"params other than {DEFAULT} run in a git worktree: {reason[0]}; commit the project once")
-    return done.stdout
+        reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise Unreachable(f"dvc {arguments[0]}: {hide_password(' '.join(reason[:1])).removeprefix('ERROR: ')}")
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    """A folder that no other run has; those of earlier runs go, but the last few."""
+    home = root / FOLDER / SCRATCH
+    old = sorted(path for path in home.glob("*") if path.is_dir())[: -KEPT or None]
+    for folder in old:
+        try:
+            with _held(folder, waits_s=()):
+                worktree.remove_worktree(root, folder)
+        except WorkspaceBusy:
+            continue
+        _lock_file(folder).unlink(missing_ok=True)
+    folder = home / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    with _held(folder):
+        yield folder
+
+
+@contextmanager
+def _held(folder: Path, waits_s: tuple[float, ...] = WAITS_S) -> Iterator[None]:
+    """Keep a workspace to this run; the lock falls with the process, whatever ends it.
+
+    Raises:
+        WorkspaceBusy: another run keeps it.
+    """
+    path = _lock_file(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        for wait_s in (*waits_s, None):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if wait_s is None:
+                    raise WorkspaceBusy(f"another run is in {folder}; wait for it to end, or use --scratch") from None
+                time.sleep(wait_s)
+        yield
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _heal(folder: Path) -> None:
+    """Take a dvc.lock away that a kill has cut off: every finished stage then comes back from DVC's run cache."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(folder)) as repo:
+            repo.stage.load_all("dvc.yaml")
+    except DvcException as error:
+        if "dvc.lock" not in str(error):
+            raise
+        (folder / "dvc.lock").unlink()

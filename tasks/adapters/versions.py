@@ -84,8 +84,9 @@ def split_sha256(root: Path) -> str:
 
 
 def result_params(params: Params) -> dict[str, JsonValue]:
-    """The resolved params that a result depends on: all but where it is tracked and registered."""
-    return params.model_dump(mode="json", by_alias=True, exclude={"tracking", "register_"})
+    """The resolved params that a result depends on: all but where it is tracked and registered, and how watched."""
+    beside = {"tracking", "register_", "timeouts", "schedule", "notify"}
+    return params.model_dump(mode="json", by_alias=True, exclude=beside)
 
 
 def params_hash(params: Params) -> str:

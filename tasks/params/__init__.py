@@ -32,6 +32,7 @@ from tasks.params.quantize import (
 )
 from tasks.params.recipe import Params, load_params
 from tasks.params.retraining import Retraining
+from tasks.params.running import Email, Notify, Timeouts, Timetable, Watch
 from tasks.params.section import Factory, Section
 from tasks.params.students import PrunedTeacher, Slim, Student
 from tasks.params.synthesis import DistributionMatching, KernelRidge, Synthesis
@@ -54,6 +55,7 @@ __all__ = [
     "Distill",
     "DistributionMatching",
     "Dkd",
+    "Email",
     "Entropy",
     "Evaluate",
     "Expect",
@@ -76,6 +78,7 @@ __all__ = [
     "Loss",
     "Mixed",
     "Mse",
+    "Notify",
     "Params",
     "Percentile",
     "Proxy",
@@ -97,10 +100,13 @@ __all__ = [
     "Student",
     "Synthesis",
     "Teacher",
+    "Timeouts",
+    "Timetable",
     "Tracking",
     "Train",
     "UnstructuredPruning",
     "Validate",
     "Views",
+    "Watch",
     "load_params",
 ]

@@ -15,6 +15,7 @@ from tasks.params.distill import Distill
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import Prune
 from tasks.params.quantize import Int8, Quantize
+from tasks.params.running import Notify, Timeouts, Timetable
 from tasks.params.section import Section
 from tasks.params.training import Teacher
 
@@ -35,6 +36,9 @@ class Params(Section):
     register_: Annotated[Register, Field(alias="register")] = Register()
     budget: Budget = Budget()
     tracking: Tracking = Tracking()
+    timeouts: Timeouts = Timeouts()
+    schedule: Timetable = Timetable()
+    notify: Notify = Notify()
 
     def section(self, name: str) -> object:
         """The section as it is called in params.yaml."""

@@ -175,7 +175,7 @@ def test_an_occupied_workspace_names_the_holder(project):
 def test_a_stage_s_own_line_is_the_reason():
     from collections import deque
 
-    from flows.runtime import _reason
+    from flows.child import _reason
 
     assert _reason("prune", deque(["x", "downsize: prune: broken", "ERROR: failed"])) == "prune: broken"
 
@@ -278,11 +278,12 @@ def test_other_params_run_in_a_workspace_of_their_own(project):
     other = project / "params.other.yaml"
     other.write_text(SMOKE.replace("seed: 0", "seed: 7"))
     (project / "notes.txt").write_text("new, not committed")
-    folder = workspace(project, other)
-    assert folder == project / ".downsize/other"
-    assert "seed: 7" in (folder / "params.yaml").read_text()
-    assert (folder / "notes.txt").exists() and (folder / "tasks/stages.py").exists()
+    with workspace(project, other) as folder:
+        assert folder == project / ".downsize/other"
+        assert "seed: 7" in (folder / "params.yaml").read_text()
+        assert (folder / "notes.txt").exists() and (folder / "tasks/stages.py").exists()
     assert "seed: 0" in (project / "params.yaml").read_text()
     (project / "notes.txt").unlink()
-    assert not (workspace(project, other) / "notes.txt").exists()
+    with workspace(project, other) as folder:
+        assert not (folder / "notes.txt").exists()
     run(folder, sys.executable, "-m", "dvc", "status", "-q", check=False)

@@ -1,0 +1,38 @@
+"""`leash.py COMMAND...`: a command that must not outlive who started it, not even where that one is killed.
+
+Its standard input is a pipe that the parent alone holds; once that closes, the whole process group ends. Run by path,
+with nothing but the standard library, since it stands before every stage.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+GRACE_S = 10
+
+
+def main() -> None:
+    """Run the command given as arguments and end with its exit code."""
+    # a handler, not SIG_IGN, which the command would inherit: it gets the group's signals itself
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    code = process.wait()
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The Prefect server that a run reports to: the one of PREFECT_API_URL, or one of its own that ends with it.
+
+Prefect's own temporary server outlives a flow that is killed; this one is on a leash.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from flows.child import start, stop
+from tasks.adapters.client import hide_password
+
+URL: Final = "PREFECT_API_URL"
+START_S: Final = 120
+# as Prefect's own temporary server: without the pages, and without the services that only schedules need
+TEMPORARY: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+
+@contextmanager
+def prefect_server(root: Path, *, lasting: bool = False) -> Iterator[None]:
+    """A Prefect server to talk to while the block runs; it may still be starting, see `wait_for_server`.
+
+    lasting: with pages and scheduler, where the server has to be started here.
+    """
+    os.environ.setdefault("PREFECT_HOME", str(root / ".prefect"))
+    if os.environ.get(URL):
+        yield
+        return
+    home, port = Path(os.environ["PREFECT_HOME"]), _free_port()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ[URL] = f"http://127.0.0.1:{port}/api"
+    settings = {"PREFECT_SERVER_UI_API_URL": os.environ[URL]} if lasting else TEMPORARY
+    with (home / "server.log").open("w") as log:
+        process = start(_command(port), root, {**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        del os.environ[URL]
+        stop(process)
+
+
+def wait_for_server() -> None:
+    """Return once the server answers.
+
+    Raises:
+        ConnectionError: it does not, or refuses; without the address's password.
+    """
+    url, until = os.environ[URL], time.monotonic() + (START_S if "//127.0.0.1" in os.environ[URL] else 0)
+    while reason := _reason_for_silence(url):
+        if time.monotonic() > until:
+            raise ConnectionError(
+                f"{URL}: Prefect server {hide_password(url)} does not answer ({reason}); "
+                f"start it, or unset {URL} to run without one"
+            )
+        time.sleep(0.1)
+
+
+def _command(port: int) -> list[str]:
+    factory = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
+    return [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        *factory,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--log-level",
+        "error",
+    ]
+
+
+def _reason_for_silence(url: str) -> str | None:
+    try:
+        with urlopen(Request(f"{url.rstrip('/')}/health"), timeout=5):
+            return None
+    except HTTPError as error:
+        return f"HTTP {error.code}"
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
