@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Timer
 from typing import Any, Final
@@ -143,7 +143,7 @@ def _failure(name: str, code: int, tail: deque[str]) -> RuntimeError:
     return (Unreachable if passes else StageFailed)(_reason(name, tail))
 
 
-def _reason(name: str, tail: deque[str]) -> str:
+def _reason(name: str, tail: Sequence[str]) -> str:
     """The stage and its own error line where it printed one, else the last lines."""
     own = [line for line in tail if line.startswith("downsize: ")]
     reason = own[-1].removeprefix("downsize: ") if own else " | ".join(list(tail)[-3:])

@@ -82,6 +82,16 @@ def run(params: Path | None, scratch: bool, as_json: bool) -> None:
 
 @downsize.command()
 @PARAMS_OPTION
+@click.option("--pool", default=None, help="Hand the schedule to this Prefect work pool, whose workers run it.")
+def serve(params: Path | None, pool: str | None) -> None:
+    """Run the chain by the `schedule` of the params until stopped."""
+    from flows.deployments import serve as serve_
+
+    serve_(_root(), _path(params), pool)
+
+
+@downsize.command()
+@PARAMS_OPTION
 @JSON_OPTION
 def report(params: Path | None, as_json: bool) -> None:
     """Print the last run's comparison again."""

@@ -21,8 +21,13 @@ def launch(root: Path, params: Path, where: Where = "own") -> dict[str, Any]:
     with prefect_server(root):
         check_recipe(root, params)
         wait_for_server()
-        from flows.downsize import downsize  # Prefect reads its settings on import
+        from prefect.logging.handlers import APILogHandler  # Prefect reads its settings on import
+
+        from flows.downsize import downsize
         from flows.quiet import quieten
 
         quieten()
-        return downsize(params, where)
+        try:
+            return downsize(params, where)
+        finally:
+            APILogHandler().flush()  # while there is a server to take the last lines

@@ -30,7 +30,7 @@ TIMEOUT_S: Final = 10
 USER, PASSWORD = "DOWNSIZE_SMTP_USER", "DOWNSIZE_SMTP_PASSWORD"
 
 
-def notify(event: str, params: Params, text: str) -> None:
+def notify(event: str, params: Params, text: str, flow_run: str = "") -> None:
     """Send `text` wherever the params want to hear of this event: failure, refused or champion."""
     wanted = params.notify
     if event not in wanted.events:
@@ -40,7 +40,7 @@ def notify(event: str, params: Params, text: str) -> None:
         "text": text,
         "model": params.register_.model_name,
         "host": socket.gethostname(),
-        "flow_run": os.environ.get("DOWNSIZE_FLOW_RUN", ""),
+        "flow_run": flow_run,
     }
     for way, send in _ways(wanted).items():
         try:
@@ -57,8 +57,7 @@ def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:
     except (ValueError, OSError) as error:
         log.warning("notify: %s; failure goes untold", error)
         return
-    os.environ["DOWNSIZE_FLOW_RUN"] = str(flow_run.id)
-    notify("failure", params, f"run {flow_run.name}: {state.message}")
+    notify("failure", params, f"run {flow_run.name}: {state.message}", str(flow_run.id))
 
 
 class Moved(Protocol):

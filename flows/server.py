@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,11 +83,15 @@ def _command(port: int) -> list[str]:
 
 
 def _reason_for_silence(url: str) -> str | None:
+    request = Request(f"{url.rstrip('/')}/admin/version")
+    if password := os.environ.get("PREFECT_API_AUTH_STRING"):
+        request.add_header("Authorization", f"Basic {b64encode(password.encode()).decode()}")
     try:
-        with urlopen(Request(f"{url.rstrip('/')}/health"), timeout=5):
+        with urlopen(request, timeout=5):
             return None
     except HTTPError as error:
-        return f"HTTP {error.code}"
+        refused = error.code in (401, 403)
+        return f"HTTP {error.code}{': PREFECT_API_AUTH_STRING is missing or wrong' if refused else ''}"
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", None) or error)
 

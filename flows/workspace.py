@@ -10,17 +10,18 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from flows import worktree
 from flows.child import Unreachable, WorkspaceBusy
 from tasks.params import load_params
 
-Where = Literal["own", "scratch", "upstream"]
+Result = TypeVar("Result")
+Where = Literal["own", "scratch", "scheduled"]
 DEFAULT: Final = "params.yaml"
 FOLDER: Final = ".downsize"
 SCRATCH: Final = "runs"
@@ -44,8 +45,8 @@ def find_root(start: Path) -> Path:
 def prepared(params: Path, where: Where = "own") -> Iterator[Path]:
     """The workspace of `params`, the user's data versioned and the tracking store chosen: all a run needs.
 
-    where: own, the project or the folder of the params; scratch, a new one like the project; upstream, a new one with
-    the newest commit of the branch's upstream and the data of the DVC remote, where there are such.
+    where: own, the project or the folder of the params; scratch, a new one like the project; scheduled, a new one that
+    is pulled, and afterwards pushed, as the params' `schedule` says.
 
     Raises:
         WorkspaceBusy: another run is in this workspace.
@@ -54,8 +55,8 @@ def prepared(params: Path, where: Where = "own") -> Iterator[Path]:
     """
     root = find_root(Path.cwd())
     tracked(root)
-    if where == "upstream":
-        with _from_upstream(root, params) as folder:
+    if where == "scheduled":
+        with _scheduled(root, params) as folder:
             yield folder
         return
     _version_data(root, params)
@@ -131,51 +132,46 @@ def _bring_up(root: Path, folder: Path, params: Path) -> None:
 
 
 @contextmanager
-def _from_upstream(root: Path, params: Path) -> Iterator[Path]:
-    try:
-        commit = worktree.upstream(root)
-    except ConnectionError as error:
-        raise Unreachable(str(error)) from None
+def _scheduled(root: Path, params: Path) -> Iterator[Path]:
+    """A new workspace at the upstream's newest commit, with the remote's data; where there is none, as the project."""
+    timetable = load_params(params).schedule
+    commit = _patiently(lambda: worktree.upstream(root)) if timetable.pull else None
     with _scratch(root) as folder:
         worktree.add_worktree(root, folder, commit or "HEAD")
-        inside = folder / params.resolve().relative_to(root)
         if commit is None:
             _bring_up(root, folder, params)
-        elif inside != folder / DEFAULT:
-            shutil.copyfile(inside, folder / DEFAULT)
-        if worktree.has_remote(folder):
-            pull(folder)
+        else:
+            _take(folder / params.resolve().relative_to(root), folder / DEFAULT)
+        remote = worktree.has_remote(folder)
+        if timetable.pull and remote:
+            _patiently(lambda: worktree.transfer(folder, "pull", "--allow-missing", "--force"))
         worktree.link_data(root, folder)
         worktree.restore_finished(folder if commit else root, folder)
         yield folder
+        if timetable.push and remote:
+            _patiently(lambda: worktree.transfer(folder, "push"))
 
 
-def pull(folder: Path) -> None:
-    """Fetch data, outputs and finished stages from the DVC remote.
-
-    Raises:
-        Unreachable: it does not answer, or lacks something.
-    """
-    _transfer(folder, "pull", "--run-cache", "--allow-missing", "--force")
+def _take(source: Path, target: Path) -> None:
+    if source != target:
+        shutil.copyfile(source, target)
 
 
-def push(folder: Path) -> None:
-    """Send data, outputs and finished stages to the DVC remote, where there is one.
+def _patiently(act: Callable[[], Result]) -> Result:
+    """Try again, ever later, what a server that does not answer made fail.
 
     Raises:
-        Unreachable: it does not answer.
+        Unreachable: the last time too.
     """
-    if worktree.has_remote(folder):
-        _transfer(folder, "push", "--run-cache")
-
-
-def _transfer(folder: Path, *arguments: str) -> None:
-    from tasks.adapters.client import hide_password
-
-    done = worktree.dvc(folder, *arguments, "--quiet")
-    if done.returncode:
-        reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise Unreachable(f"dvc {arguments[0]}: {hide_password(' '.join(reason[:1])).removeprefix('ERROR: ')}")
+    for wait_s in WAITS_S:
+        try:
+            return act()
+        except ConnectionError:
+            time.sleep(wait_s)
+    try:
+        return act()
+    except ConnectionError as error:
+        raise Unreachable(str(error)) from None
 
 
 @contextmanager
@@ -190,7 +186,7 @@ def _scratch(root: Path) -> Iterator[Path]:
         except WorkspaceBusy:
             continue
         _lock_file(folder).unlink(missing_ok=True)
-    folder = home / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    folder = home / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     with _held(folder):
         yield folder
 

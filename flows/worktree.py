@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import logging
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-log = logging.getLogger(__name__)
+from tasks.adapters.client import hide_password
 
 # what a run writes and a sync must leave alone
 OWN: Final = ("dvc.lock", "params.yaml", "metrics/", "reports/", "artifacts/")
@@ -51,9 +50,9 @@ def sync(root: Path, folder: Path) -> None:
 
 def restore_finished(root: Path, folder: Path) -> None:
     """Have in `folder` what the project's last run left: its record, its metrics, and its outputs from the cache."""
-    if (root / "dvc.lock").is_file():
+    if root != folder and (root / "dvc.lock").is_file():
         shutil.copy2(root / "dvc.lock", folder / "dvc.lock")
-    if (root / "metrics").is_dir():
+    if root != folder and (root / "metrics").is_dir():
         shutil.copytree(root / "metrics", folder / "metrics", dirs_exist_ok=True)
     dvc(folder, "checkout", "--quiet", "--force")
 
@@ -87,6 +86,18 @@ def upstream(root: Path) -> str | None:
 def has_remote(folder: Path) -> bool:
     """Whether DVC has a default remote."""
     return dvc(folder, "config", "core.remote").returncode == 0
+
+
+def transfer(folder: Path, direction: str, *options: str) -> None:
+    """`pull` from the DVC remote or `push` to it: data, outputs and finished stages.
+
+    Raises:
+        ConnectionError: it does not answer, or lacks something.
+    """
+    done = dvc(folder, direction, "--run-cache", "--quiet", *options)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise ConnectionError(f"dvc {direction}: {hide_password(' '.join(said[:1])).removeprefix('ERROR: ')}")
 
 
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -172,14 +172,6 @@ def test_an_occupied_workspace_names_the_holder(project):
         holder.wait()
 
 
-def test_a_stage_s_own_line_is_the_reason():
-    from collections import deque
-
-    from flows.child import _reason
-
-    assert _reason("prune", deque(["x", "downsize: prune: broken", "ERROR: failed"])) == "prune: broken"
-
-
 MOUNT = ["unshare", "--map-root-user", "--mount"]
 
 
