@@ -30,6 +30,7 @@ QUIET: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLI_COLORS": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 

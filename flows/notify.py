@@ -64,14 +64,15 @@ class Moved(Protocol):
     """What a move says of itself."""
 
     @property
-    def action(self) -> str: ...
+    def action(self) -> str:
+        """What was done: promote, rollback or none."""
 
 
 def announced(move: Callable[Concatenate[Path, Params, P], M]) -> Callable[Concatenate[Path, Params, P], M]:
     """A move of `champion` that tells of itself, and of its refusal."""
 
     @wraps(move)
-    def moving(root: Path, params: Params, *args: P.args, **kwargs: P.kwargs) -> M:
+    def moving(root: Path, params: Params, /, *args: P.args, **kwargs: P.kwargs) -> M:
         try:
             moved = move(root, params, *args, **kwargs)
         except ValueError as error:

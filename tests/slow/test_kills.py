@@ -1,0 +1,71 @@
+"""kill -9 of the flow, of the stage's process, or of its Prefect server, in the middle of each stage in turn."""
+
+import json
+import subprocess
+import sys
+import time
+
+import mlflow
+import pytest
+from flow_runs import FlowRun, figures, left_over, small_project, up_to_date, wait_until
+from projects import environment
+
+from tasks.stages import STAGES
+
+VICTIMS = ("flow", "stage", "server")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The figures of a run that nobody kills."""
+    folder = small_project(tmp_path_factory.mktemp("undisturbed") / "project")
+    for command in (["-m", "dvc", "repro", "-q"], ["-m", "flows.cli", "register"]):
+        subprocess.run([sys.executable, *command], cwd=folder, env=environment(folder), check=True)
+    return figures(folder)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("first", range(len(VICTIMS)), ids=VICTIMS)
+def test_a_kill_at_any_stage_costs_no_finished_one(undisturbed, tmp_path, first):
+    project = small_project(tmp_path / "project")
+    names = list(STAGES)
+    finished = set()
+    for number, name in enumerate(names):
+        victim = VICTIMS[(number + first) % len(VICTIMS)]
+        run = FlowRun(project)
+        run.wait_for(f"{name}: started")
+        time.sleep(0.2)
+        kill(run, victim, name, names[number + 1 : number + 2])
+        wait_until(lambda: not left_over(project), within_s=30)
+        assert started(run).isdisjoint(finished), f"{victim} at {name}: {run.said()[-2000:]}"
+        finished = set(names[: number + (victim == "server")])
+    last = FlowRun(project)
+    assert last.wait() == 0, last.said()[-3000:]
+    assert up_to_date(last.said()) == [name for name in STAGES if name != "register"]
+    assert figures(project) == undisturbed
+    assert not any((project / "artifacts/.partial").glob("*"))
+    assert not list(project.rglob("*.partial"))
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    versions = client.search_model_versions("name = 'downsize-smoke'")
+    assert len(versions) == 5 == len({version.tags["variant"] for version in versions})
+    assert json.loads((project / "reports/summary.json").read_text())["final"] == "quantized"
+
+
+def kill(run, victim, name, following):
+    """Kill and see the flow end; one that has lost its server goes on, and is killed in the next stage."""
+    if victim == "stage":
+        run.descendant("stage", name).kill()
+        assert run.wait() == 1, run.said()[-2000:]
+        assert f"downsize: {name}: " in run.said() and "`downsize run` goes on from there" in run.said()
+        return
+    if victim == "server":
+        run.descendant("uvicorn").kill()
+        for later in following:
+            run.wait_for(f"{later}: started")
+    if victim == "flow" or following:
+        run.process.kill()
+    run.wait()
+
+
+def started(run):
+    return {name for name in STAGES if f"{name}: started" in run.said()}
