@@ -21,6 +21,7 @@ from tasks.params import Timetable, Watch, load_params
 
 log = logging.getLogger(__name__)
 
+DRIFTED: Final = 3  # the exit code of `downsize drift` where it finds some
 MEMORY: Final = Path(FOLDER) / "watched.json"
 ENTRYPOINT: Final = "flows/downsize.py:downsize"
 
@@ -100,7 +101,8 @@ def _clock(timetable: Timetable) -> str:
         f"by cron '{timetable.cron}'": timetable.cron,
         f"every {timetable.interval_s} s": timetable.interval_s,
         f"when the data changes, looked at every {watch.every_s:.0f} s" if watch else "": watch and watch.data,
-        f"when `{watch.command}` fails, asked every {watch.every_s:.0f} s" if watch else "": watch and watch.command,
+        f"when `{watch.command}` finds drift, asked every {watch.every_s:.0f} s" if watch else "": watch
+        and watch.command,
     }
     return ", ".join(way for way, set_ in ways.items() if set_)
 
@@ -139,7 +141,7 @@ def _watch(root: Path, timetable: Timetable, start_run: Callable[[], None]) -> N
 def news(root: Path, watch: Watch, pull: bool) -> list[str]:
     """Why a run is due since the last look, which is remembered on disk; the very first look only remembers.
 
-    A command counts when it has just begun to fail, so that one that goes on failing does not run without end.
+    A command counts when it has just begun to end with DRIFTED, so that drift that stays does not run without end.
     """
     path = root / MEMORY
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -148,7 +150,10 @@ def news(root: Path, watch: Watch, pull: bool) -> list[str]:
         now["the data has changed"] = data_version(root, pull)
     if watch.command:
         done = subprocess.run(watch.command, shell=True, cwd=root, capture_output=True, text=True, check=False)
-        now[f"`{watch.command}` ended with exit code {done.returncode}"] = done.returncode
+        if done.returncode not in (0, DRIFTED):
+            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            log.warning("serve: watch: `%s` failed: %s", watch.command, hide_password(said))
+        now[f"`{watch.command}` found drift"] = int(done.returncode == DRIFTED)
     reasons = [reason for reason, value in now.items() if _is_news(reason, value, before)]
     partial = path.with_suffix(".partial")
     path.parent.mkdir(exist_ok=True)
@@ -159,7 +164,7 @@ def news(root: Path, watch: Watch, pull: bool) -> list[str]:
 
 def _is_news(reason: str, value: str | int, before: dict[str, str | int]) -> bool:
     if isinstance(value, int):
-        return value != 0 and not any(isinstance(earlier, int) and earlier for earlier in before.values())
+        return bool(value) and not any(isinstance(earlier, int) and earlier for earlier in before.values())
     return reason in before and before[reason] != value
 
 

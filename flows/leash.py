@@ -22,13 +22,18 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    orphaned = threading.Event()
+    end = threading.Thread(target=_end_with_parent, args=(orphaned,), daemon=True)
+    end.start()
     code = process.wait()
+    if orphaned.is_set():
+        end.join()  # the command has ended, but perhaps not all that it started
     sys.exit(code if code >= 0 else 128 - code)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(orphaned: threading.Event) -> None:
     os.read(0, 1)
+    orphaned.set()
     os.killpg(0, signal.SIGTERM)
     time.sleep(GRACE_S)
     os.killpg(0, signal.SIGKILL)

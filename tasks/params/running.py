@@ -23,7 +23,7 @@ class Timeouts(Section):
 class Watch(Section):
     """What starts a run beside the clock, looked at every so often.
 
-    data: what ingest reads has another DVC hash. command: it no longer ends with exit code 0, as `downsize drift`.
+    data: what ingest reads has another DVC hash. command: it ends with exit code 3, as `downsize drift` does.
     """
 
     every_s: Positive = 300.0

@@ -71,7 +71,8 @@ def test_a_deadline_ends_the_stage_and_what_it_started(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_whoever_ends_the_flow_ends_the_stage_too(tmp_path, number):
     marker = str(tmp_path / "started")
-    inner = python(f"import subprocess; subprocess.run({python(FOREVER.format(file=marker))})")
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {FOREVER.format(file=marker)}"
+    inner = python(f"import subprocess; subprocess.run({python(deaf)})")
     code = (
         "import logging, pathlib; from flows.child import run_child\n"
         f"run_child({inner}, 'teacher', pathlib.Path('{tmp_path}'), logging.getLogger(), 600)"
@@ -81,7 +82,7 @@ def test_whoever_ends_the_flow_ends_the_stage_too(tmp_path, number):
     wait_for((tmp_path / "started").exists)
     os.kill(flow.pid, number)
     flow.wait()
-    wait_for(lambda: alive(marker) == [], within_s=15)
+    wait_for(lambda: alive(marker) == [], within_s=30)
 
 
 def test_a_stage_s_own_line_is_the_reason():

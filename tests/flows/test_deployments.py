@@ -75,10 +75,16 @@ def test_changed_data_is_news_once(project):
     assert news(project, watch, pull=False) == []
 
 
-def test_a_command_that_begins_to_fail_is_news_until_it_recovers(project):
-    watch = Watch(every_s=1, data=False, command="test ! -e drifted")
+def test_a_command_that_finds_drift_is_news_until_it_finds_none(project):
+    watch = Watch(every_s=1, data=False, command="test ! -e drifted || exit 3")
     looks = []
     for drifted in (False, True, True, False, True):
         (project / "drifted").touch() if drifted else (project / "drifted").unlink(missing_ok=True)
         looks.append(len(news(project, watch, pull=False)))
     assert looks == [0, 1, 0, 0, 1]
+
+
+def test_a_command_that_fails_starts_no_run_but_is_logged(project, caplog):
+    watch = Watch(every_s=1, data=False, command="echo 'downsize: no such file' >&2; exit 1")
+    assert news(project, watch, pull=False) == []
+    assert "failed: downsize: no such file" in caplog.text
