@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from tasks.report.scale import Scale
 from tasks.report.variants import pareto_front
-from tasks.report.wording import percent, points
+from tasks.report.wording import percent
 
 WIDTH: Final = 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 424, 14, 46  # BOTTOM is measured from the lower edge
@@ -22,7 +22,7 @@ Curve = tuple[str, int | None, Sequence[tuple[float, float]]]  # name, series (N
 
 @dataclass(frozen=True)
 class Stroke:
-    """An SVG path; kind is a CSS class: line, front, limit, whisker, rise or fall."""
+    """An SVG path; kind is a CSS class: line, front, limit, even, whisker, rise or fall."""
 
     path: str
     kind: str
@@ -194,36 +194,6 @@ def lines(
         *titles, [(x(t), x_text(t)) for t in (places if len(places) <= 6 else x.ticks())],
         [(y(t), text(t)) for t in y.ticks()] if log else percent_ticks(y),
         strokes=strokes, marks=marks, legend=tuple(legend),
-    )  # fmt: skip
-
-
-def recall_by_class(
-    names: Sequence[str],
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    ends: tuple[tuple[str, int], tuple[str, int]],
-) -> Chart:
-    """A dumbbell per class, the deepest fall first. before, after: figures per class; ends: (name, series) of both."""
-    falls = [a - b for a, b in zip(before["recall"], after["recall"], strict=True)]
-    order = sorted(range(len(names)), key=lambda i: -falls[i])
-    left = min(190.0, max(LEFT, 24 + LETTER * max(len(clipped(name)) for name in names)))
-    x = Scale.around([*before["recall"], *after["recall"]], left, RIGHT)
-    strokes, marks, ticks = [], [], []
-    for row, index in enumerate(order):
-        old, new, y = x(before["recall"][index]), x(after["recall"][index]), TOP + 16 + 24 * row
-        strokes.append(Stroke(f"M{old} {y} H{new}", "fall" if falls[index] > 0 else "rise"))
-        tip = (
-            f"{names[index]}\n{ends[0][0]} {percent(before['recall'][index])}\n"
-            f"{ends[1][0]} {percent(after['recall'][index])}\nchange {points(-falls[index], signed=True)} pp"
-        )
-        if "support" in before:
-            tip += f"\n{before['support'][index]:,} test samples"
-        marks += [Mark(old, y, ends[0][1], tip, hollow=True), Mark(new, y, ends[1][1], tip)]
-        ticks.append((y, clipped(names[index])))
-    return Chart(
-        "Recall by class, before and after", "Sorted by fall, deepest first.", "recall", percent_ticks(x), ticks,
-        height=TOP + 8 + 24 * len(order) + BOTTOM, left=left, strokes=strokes, marks=marks,
-        legend=(Key(*ends[0], hollow=True), Key(*ends[1])), grid="columns",
     )  # fmt: skip
 
 

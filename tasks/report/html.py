@@ -10,9 +10,13 @@ from typing import Any, Final
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from tasks.report import wording
-from tasks.report.charts import Candidate, Chart, Curve, lines, recall_by_class, trade_off
+from tasks.report.before_after import accuracy_by_slice, recall_by_class
+from tasks.report.calibration import reliability_chart, temperature_note
+from tasks.report.charts import Candidate, Chart, Curve, lines, trade_off
 from tasks.report.coreset import coreset_section
 from tasks.report.distillation import distillation
+from tasks.report.elsewhere import elsewhere_section
+from tasks.report.exemplars import exemplar_section
 from tasks.report.matrix import Matrix, difference, matrix
 from tasks.report.pruning import diary_table, sensitivity_chart, speed_note
 from tasks.report.quality import quality_section
@@ -45,6 +49,7 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
     reference, final = chosen(summary, "reference"), chosen(summary, "final")
     series = {variant["name"]: index for index, variant in enumerate(summary["variants"])}
     matrices, recall = _errors(summary, details, series)
+    ends = ((reference["name"], series[reference["name"]]), (final["name"], series[final["name"]]))
     page: str = _environment().get_template("page.html").render(
         summary={**OPTIONAL, **summary},
         reference=reference,
@@ -53,7 +58,13 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         trade_offs=_trade_offs(summary, reference, final, series),
         matrices=matrices,
         recall=recall,
+        by_slice=accuracy_by_slice(summary, ends),
         quality=quality_section(summary),
+        reliability=reliability_chart(details.get("reliability") or {}, ends),
+        temperature=temperature_note(summary, details.get("quantization") or {}),
+        elsewhere=elsewhere_section(summary, ends),
+        exemplars=exemplar_section(details.get("exemplars") or {}, [str(n) for n in details.get("classes") or ()]),
+        lineage=[(_words(one["name"]), _words(one["made_from"]), one) for one in summary.get("lineage", ())],
         shown_classes=MOST_CLASSES if len(details.get("classes") or ()) > MOST_CLASSES else None,
         coreset=coreset_section(details.get("coreset") or {}),
         distillation=distillation(summary, details.get("distillation") or {}),
@@ -85,6 +96,10 @@ def _environment() -> Environment:
     environment.filters["check_name"] = check_name
     environment.filters["words"] = lambda name: str(name).replace("_", " ")
     return environment
+
+
+def _words(text: str) -> str:
+    return text.replace("_", " ")
 
 
 def _typeset(function: Callable[..., str]) -> Callable[..., str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tasks.report.variants import chosen
-from tasks.report.wording import percent, points, significant
+from tasks.report.wording import MINUS, chance, percent, points, significant
 
 COLUMNS: Final = {  # key of a variant: heading, form
     "agreement": ("agreement", percent),
@@ -24,6 +24,18 @@ def quality_section(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     if not variants:
         return None
     return {
+        "drops": [
+            (
+                variant["name"].replace("_", " "),
+                points(variant["accuracy_drop"], signed=True).replace("-", MINUS),
+                points(variant["accuracy_drop_upper95"]),
+                f"{points(variant['accuracy_drop_bootstrap05'], signed=True)} to "
+                f"{points(variant['accuracy_drop_bootstrap95'], signed=True)}".replace("-", MINUS),
+                chance(variant["mcnemar_p"]),
+            )
+            for variant in variants
+            if variant["gate"] != "reference" and "accuracy_drop_bootstrap05" in variant
+        ],
         "columns": [heading for heading, _ in COLUMNS.values()],
         "rows": [
             (variant["name"].replace("_", " "), *(form(variant[key]) for key, (_, form) in COLUMNS.items()))

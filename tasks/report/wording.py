@@ -41,6 +41,11 @@ def points(share: float | None, *, signed: bool = False) -> str:
     return f"{value:+.2f}" if signed and value else f"{value:.2f}"
 
 
+def chance(p: float) -> str:
+    """A p-value with three digits."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def kilobytes(size: float | None) -> str:
     """Bytes in kB of 1,000, without the unit."""
     return DASH if size is None else significant(size / 1000)

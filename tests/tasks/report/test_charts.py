@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from tasks.report.charts import Candidate, Chart, lines, recall_by_class, trade_off
+from tasks.report.before_after import recall_by_class
+from tasks.report.charts import Candidate, Chart, lines, trade_off
 from tasks.report.matrix import difference, matrix
 from tasks.report.scale import Scale
 from tasks.report.variants import consecutive, pareto_front
