@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.approval import approve
 from flows.notify import tell_failure
 from flows.runtime import model_check, registration, stage
 from flows.workspace import Where, prepared
@@ -43,5 +44,6 @@ def downsize(params: Path = Path("params.yaml"), where: Where = "own") -> dict[s
         quantize(workspace)
         evaluate(workspace)
         register(workspace)
+        approve(workspace)  # where register.approval asks for it: a person says yes, then promote
         summary = json.loads((workspace / "reports" / "summary.json").read_text(encoding="utf-8"))
         return {**summary, "workspace": str(workspace)}

@@ -46,7 +46,8 @@ def promote(
     workspace = existing(root, params_path(params))
     if dry_run:
         planned = assess(workspace, recipe, version, accepted=accept_inconclusive)
-        show(asdict(planned), f"{planned.model}: version {planned.version} may be promoted: {planned.why}", as_json)
+        would = f"{planned.model}: version {planned.version} may be promoted: {planned.why}"
+        show(asdict(planned), would if planned.action == "promote" else str(planned), as_json)
         return
     moved = move(workspace, recipe, version, accepted=accept_inconclusive, reason=reason)
     show(asdict(moved), str(moved), as_json)
@@ -77,7 +78,20 @@ def lineage(version: str, params: Path | None, as_json: bool) -> None:
     show(asdict(found), lineage_text(found), as_json)
 
 
-VERBS: Final = (register, promote, rollback, lineage)
+@click.command()
+@click.argument("version", default="champion")
+@PARAMS_OPTION
+@click.option("--keep", is_flag=True, help="Leave the scratch workspace for a look.")
+@JSON_OPTION
+def reproduce(version: str, params: Path | None, keep: bool, as_json: bool) -> None:
+    """Rebuild VERSION, a number or an alias, in a scratch workspace and compare the bytes, else the answers."""
+    from flows.reproduce import reproduce as rebuild
+
+    found = rebuild(*_opened(params), version, keep=keep)
+    show(asdict(found), str(found), as_json)
+
+
+VERBS: Final = (register, promote, rollback, lineage, reproduce)
 
 
 def _opened(params: Path | None) -> tuple[Path, Params]:

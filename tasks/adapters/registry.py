@@ -165,6 +165,20 @@ class Registry:
             return "", {}
         return next((one.dataset.name for one in run.inputs.dataset_inputs), ""), dict(run.data.params)
 
+    def run_files(self, version: Version, folder: Path) -> set[str]:
+        """Download the files at the top of the version's run to `folder`; returns their names, none if it is gone."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            names = {one.path for one in self.client.list_artifacts(version.run_id) if not one.is_dir}
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return set()
+        for name in names:
+            self.client.download_artifacts(version.run_id, name, str(folder))
+        return names
+
     def describe(self, version: Version, card: str) -> None:
         """Make the card the version's description and a file beside its model; the same again changes nothing."""
         if version.description == card[:DESCRIPTION_CHARS]:

@@ -126,10 +126,15 @@ def provenance(params: Params, root: Path) -> dict[str, str]:
         "dvc_lock": lock_hash(root),
         "git_commit": commit,
         "git_dirty": str(bool(changes)).lower() if commit else None,
-        "packages": " ".join([f"python=={platform.python_version()}", *pinned(*PACKAGES)]),
+        "packages": " ".join(packages()),
         "flow_run": os.environ.get("DOWNSIZE_FLOW_RUN"),
     }
     return {key: value for key, value in tags.items() if value}
+
+
+def packages() -> list[str]:
+    """Python and what results depend on, with their versions, as pip requirements."""
+    return [f"python=={platform.python_version()}", *pinned(*PACKAGES)]
 
 
 def pinned(*names: str) -> list[str]:

@@ -1,0 +1,118 @@
+"""A flow run with register.approval really stops for a person, and promotes when one resumes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from projects import ROOT, environment, free_port
+
+from tasks.adapters.registry import Registry, open_registry
+from tasks.params import Tracking
+from tasks.register import register
+from tests.mlflow_project import make_project, register_files
+
+FLOW = """
+from pathlib import Path
+from prefect import flow
+from flows.approval import approve
+
+@flow
+def downsize():
+    approve(Path.cwd())
+
+downsize()
+"""
+RESUME = """
+import time
+from prefect import get_client
+from prefect.flow_runs import resume_flow_run
+
+with get_client(sync_client=True) as client:
+    for _ in range(240):
+        paused = [run for run in client.read_flow_runs() if run.state.is_paused()]
+        if paused:
+            resume_flow_run(paused[0].id, {"approved_by": "Ann", "reason": "tried on the pilot"})
+            print("resumed")
+            break
+        time.sleep(0.5)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[dict[str, str]]:
+    port = free_port()
+    settings = {
+        **environment(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{settings['PREFECT_API_URL']}/health")
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
+                time.sleep(1)
+        yield settings
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "project"
+    root.mkdir()
+    params = make_project(root)
+    register(params.register_, params.tracking, register_files(root))
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("model_name: toy", "model_name: toy, approval: true"))
+    return root
+
+
+def registry(root: Path) -> Registry:
+    with open_registry(Tracking(), root, "toy") as opened:
+        return opened
+
+
+def test_the_flow_waits_for_a_person_and_then_promotes(server: dict[str, str], project: Path) -> None:
+    command = [sys.executable, "-c", FLOW]
+    with (project / "flow.log").open("w") as log:
+        flow = subprocess.Popen(command, cwd=project, env=server, stdout=log, stderr=log)
+    try:
+        resumed = subprocess.run(
+            [sys.executable, "-c", RESUME], cwd=project, env=server, capture_output=True, text=True, check=False
+        )
+        assert "resumed" in resumed.stdout, resumed.stderr[-2000:] + (project / "flow.log").read_text()[-2000:]
+        assert registry(project).aliases() == {"candidate": 5}  # until then nothing has moved
+        assert flow.wait(120) == 0, (project / "flow.log").read_text()[-3000:]
+    finally:
+        flow.kill()
+    assert registry(project).aliases() == {"candidate": 5, "champion": 5}
+    (entry,) = registry(project).audit().values()
+    assert entry["why"] == "passed the budget; approved by Ann: tried on the pilot"
+
+
+def test_where_nothing_may_be_promoted_nobody_is_asked(server: dict[str, str], project: Path) -> None:
+    registry(project).point("candidate", None)
+    done = subprocess.run(
+        [sys.executable, "-c", FLOW], cwd=project, env=server, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "approval: nobody is asked: toy has no candidate" in done.stdout + done.stderr
