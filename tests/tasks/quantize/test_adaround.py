@@ -3,10 +3,13 @@ import pytest
 from graphs import conv_net, graph, inputs
 from onnx import helper, numpy_helper
 
+from tasks.params import AdaRound, Int8
 from tasks.quantize.adaround import adaround, learned
 from tasks.quantize.calibration import min_max, observe
+from tasks.quantize.inner import inner_values
 from tasks.quantize.int8 import quantize
 from tasks.quantize.layers import grams, layers, nearest, output_error, steps_of
+from tasks.quantize.prepare import rounder
 
 
 def problem(outputs=6, features=24, seed=0):
@@ -76,3 +79,22 @@ def test_the_groups_of_a_convolution_have_their_own_inputs():
     weight = np.random.default_rng(0).standard_normal((4, 1, 3, 3)).astype(np.float32)
     model = graph([helper.make_node("Conv", ["x", "w"], ["logits"], group=4)], [("w", weight)], (4, 5, 5))
     assert rounded(model, inputs(30, (4, 5, 5)).cumsum(3), largest=7)[1]["output_error_vs_rtn"] < 0.8
+
+
+def test_the_largest_weight_sets_the_scale_and_stays_where_it_is():
+    """One level less would leave no error at all; whatever the scale rounds to in float32."""
+    rows = np.random.default_rng(0).uniform(0.1, 10, (200, 1)) * np.array([7, 3.6, 3.9])
+    inputs = np.array([0.5, 1, 1])
+    found = learned(rows.astype(np.float32), np.outer(inputs, inputs), largest=7, steps=300)
+    np.testing.assert_allclose(found[:, 0], rows[:, 0], rtol=1e-6)
+
+
+def test_biases_are_corrected_to_the_float_model_s_means_after_learned_rounding():
+    model, x = conv_net(), inputs(60)
+    params = Int8(scheme="int8", correct_bias=True, rounding=AdaRound(method="adaround", steps=20))
+    made = rounder(model, params, lambda: iter([x]), {})(3)
+    names = ["conv1", "conv2", "logits"]
+    (wanted,), (found,) = (list(inner_values(one, names, iter([x]))) for one in (model, made))
+    for name in names:
+        axes = (0, *range(2, wanted[name].ndim))
+        np.testing.assert_allclose(found[name].mean(axes), wanted[name].mean(axes), atol=1e-4)

@@ -13,6 +13,7 @@ from tasks.quantize.calibration import (
     chooser,
     entropy,
     min_max,
+    mirrored,
     mse,
     observe,
     percentile,
@@ -184,3 +185,14 @@ def test_a_tensor_that_is_always_zero_has_no_range():
 def test_a_tensor_that_is_not_finite_is_named(operator, value, name):
     with pytest.raises(ValueError, match=f"^quantize.calibration: tensor {name} is not finite on the calibration"):
         observe(graph(operator), batches([[1, 2]], [[value, 1]]))
+
+
+@pytest.mark.parametrize(("low", "high", "reach"), [(-4.0, 2.0, 4), (0.0, 3.0, 3), (-1.0, 0.0, 1)])
+def test_mirrored_keeps_every_value_between_bounds_equally_far_from_zero(low, high, reach):
+    counts = np.arange(2048)
+    seen = Histogram(counts, low, high)
+    found = mirrored(seen)
+    assert (found.low, found.high) == (-reach, reach) and found.counts.sum() == counts.sum()
+    for moment in (1, 2):
+        means = [(one.counts * one.centres**moment).sum() / counts.sum() for one in (seen, found)]
+        assert means[0] == pytest.approx(means[1], abs=2e-3)

@@ -127,3 +127,16 @@ def test_a_grouped_convolution_s_groups_each_have_their_own_inputs(tmp_path):
     ((_, errors),) = rounding.errors.items()
     assert errors["gptq"] < 0.9 * errors["rtn"]
     assert np.abs(answers(small, x, tmp_path) - answers(model, x, tmp_path)).max() < 0.5
+
+
+def test_the_input_of_the_largest_squares_is_rounded_first_and_so_to_its_nearest_level():
+    groups, gram = problem()
+    large = np.ones(40)
+    large[39] = 3
+    gram = gram * np.outer(large, large)
+    nearest = hqq(groups, bits=3).levels.reshape(7, -1)[:, 39]
+    first, last = (
+        gptq(groups, gram, bits=3, damping=1e-4, activation_order=order).levels.reshape(7, -1)[:, 39]
+        for order in (True, False)
+    )
+    assert np.array_equal(first, nearest) and not np.array_equal(last, nearest)

@@ -139,3 +139,9 @@ def test_a_transpose_that_leaves_the_features_last_is_looked_through(order, coun
     wanted = answers(source, x, tmp_path)
     assert found == count
     np.testing.assert_allclose(answers(even, x, tmp_path), wanted, rtol=1e-3, atol=1e-4 * np.ptp(wanted))
+
+
+def test_a_chain_that_something_else_reads_midway_is_left_alone():
+    source = model("Gemm")
+    source.graph.node.append(helper.make_node("Neg", ["g"], ["other"]))
+    assert smooth(source, lambda: iter([X]), 0.5)[1] == 0
