@@ -15,8 +15,9 @@ from scipy.special import softmax
 from tasks import checkpoint
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card
-from tasks.measure.runtime import Timing, interleaved, open_session, run
+from tasks.measure.runtime import open_onnxruntime, open_session, run
 from tasks.measure.size import macs, parameters
+from tasks.measure.timing import Timing, interleaved
 from tasks.params import Evaluate
 
 # which model each was made from; the quantized file has its float parent's architecture
@@ -73,14 +74,14 @@ def trained(folder: Path) -> bool:
 
 def costs(folders: Mapping[str, Path], card: Card, test: Samples, params: Evaluate) -> tuple[dict[str, Cost], Timing]:
     """Of each file, and the timing of the teacher in eager PyTorch beside them."""
-    calls = {name: _call(folder / "model.onnx") for name, folder in folders.items()}
+    calls = {name: open_onnxruntime(folder / "model.onnx") for name, folder in folders.items()}
     eager = checkpoint.load(folders["teacher"], card)
     batch = np.resize(test.inputs(slice(0, params.throughput_batch_size)).numpy(), _batch_shape(card, params))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.no_grad():
         timings = interleaved(
-            {**calls, EAGER: lambda inputs: eager(torch.from_numpy(inputs))},
+            {**calls, EAGER: lambda inputs: eager(torch.from_numpy(inputs)).numpy()},
             batch,
             rounds=params.latency_rounds,
             runs=params.latency_runs,
@@ -97,11 +98,6 @@ def costs(folders: Mapping[str, Path], card: Card, test: Samples, params: Evalua
         )
         for name, folder in folders.items()
     }, timings[EAGER]
-
-
-def _call(path: Path):  # type: ignore[no-untyped-def]
-    session = open_session(path)
-    return lambda inputs: session.run(None, {"x": inputs})
 
 
 def _batch_shape(card: Card, params: Evaluate) -> tuple[int, ...]:

@@ -1,29 +1,24 @@
-"""ONNX Runtime, as it will run the files that ship: answers, latency, throughput."""
+"""The runtimes that serve the files that ship: one INT8 or float ONNX file is read by each of them.
+
+Importing this needs no torch, so that a fresh process shows what serving costs.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from tasks.data.batches import Samples, in_order
+if TYPE_CHECKING:
+    from tasks.data.batches import Samples
 
-Call = Callable[[npt.NDArray[np.float32]], object]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Latency of one sample, and samples per second at the large batch; one thread."""
-
-    latency_ms_p50: float
-    latency_ms_p95: float
-    throughput_per_s: float
+Answers = npt.NDArray[np.float32]
+Call = Callable[[npt.NDArray[np.float32]], Answers]
+BATCH: Final = 1000
 
 
 def open_session(path: Path, threads: int = 1, optimised: Path | None = None) -> onnxruntime.InferenceSession:
@@ -40,40 +35,54 @@ def open_session(path: Path, threads: int = 1, optimised: Path | None = None) ->
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run(session: onnxruntime.InferenceSession, samples: Samples) -> npt.NDArray[np.float32]:
-    """(len(samples), classes): the file's logits, in the order of the samples' indices."""
-    parts: list[Any] = [session.run(None, {"x": inputs.numpy()})[0] for inputs, _ in in_order(samples)]
-    return np.concatenate(parts)
+def open_onnxruntime(path: Path, threads: int = 1) -> Call:
+    """An ONNX file in ONNX Runtime."""
+    session = open_session(path, threads)
+
+    def call(inputs: npt.NDArray[np.float32]) -> Answers:
+        answers: Answers = session.run(None, {"x": inputs})[0]
+        return answers
+
+    return call
 
 
-def interleaved(
-    calls: Mapping[str, Call], batch: npt.NDArray[np.float32], *, rounds: int, runs: int
-) -> dict[str, Timing]:
-    """Time every call on one sample and on the whole batch.
+def open_openvino(path: Path, threads: int = 1) -> Call:
+    """An ONNX file, or OpenVINO's own .xml with its .bin beside it, in OpenVINO."""
+    request = compile_openvino(path, threads).create_infer_request()
 
-    The calls take turns, `runs` at a time, so that whatever else the machine does hits all of them alike.
-    """
-    one = batch[:1]
-    single: dict[str, list[float]] = {name: [] for name in calls}
-    whole: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call(one), call(batch)
-    for _ in range(rounds):
-        for name, call in calls.items():
-            call(one)
-            single[name] += [_seconds(call, one) for _ in range(runs)]
-            whole[name].append(_seconds(call, batch))
-    return {
-        name: Timing(
-            latency_ms_p50=1000 * float(np.percentile(single[name], 50)),
-            latency_ms_p95=1000 * float(np.percentile(single[name], 95)),
-            throughput_per_s=len(batch) / float(np.percentile(whole[name], 50)),
-        )
-        for name in calls
+    def call(inputs: npt.NDArray[np.float32]) -> Answers:
+        answers: Answers = request.infer([inputs], share_inputs=True)[0]
+        return answers
+
+    return call
+
+
+def compile_openvino(path: Path, threads: int = 1) -> Any:
+    """The file as OpenVINO runs it on the CPU, a batch at a time."""
+    import openvino
+
+    # without the hint it may compute in halves where the processor has them
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
     }
+    return openvino.Core().compile_model(str(path), "CPU", settings)
 
 
-def _seconds(call: Call, inputs: npt.NDArray[np.float32]) -> float:
-    start = time.perf_counter()
-    call(inputs)
-    return time.perf_counter() - start
+RUNTIMES: Final[Mapping[str, Callable[[Path, int], Call]]] = {
+    "onnxruntime": open_onnxruntime,
+    "openvino": open_openvino,
+}
+
+
+def run(session: onnxruntime.InferenceSession, samples: Samples) -> Answers:
+    """(len(samples), classes): the file's logits, in the order of the samples' indices."""
+    return answers(lambda inputs: session.run(None, {"x": inputs})[0], samples)
+
+
+def answers(call: Call, samples: Samples, batch_size: int = BATCH) -> Answers:
+    """(len(samples), classes): the logits of a file that is open in any runtime, in the order of the samples."""
+    starts = range(0, len(samples), batch_size)
+    parts = [call(samples.inputs(slice(start, start + batch_size)).numpy()) for start in starts]
+    return np.concatenate(parts)

@@ -1,12 +1,16 @@
-"""What a model costs on paper: multiply-accumulates and parameters."""
+"""What a model costs on paper: multiply-accumulates, parameters, bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+COMPANIONS: Final[Mapping[str, tuple[str, ...]]] = {".xml": (".bin",)}
 
 
 def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
@@ -49,3 +53,9 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
 def _recurrent_flops(inputs: Sequence[int], own: Sequence[int], state: Sequence[int], *_: object, **__: object) -> int:
     """Of both products in every step; inputs: (steps, batch, inputs), own and state: shapes of the weights."""
     return 2 * inputs[0] * inputs[1] * (own[0] * own[1] + state[0] * state[1])
+
+
+def deployed_bytes(path: Path) -> int:
+    """Of a file that is served, with what must lie beside it: OpenVINO's weights, beside its graph."""
+    companions = [path.with_suffix(suffix) for suffix in COMPANIONS.get(path.suffix, ())]
+    return sum(file.stat().st_size for file in (path, *companions))

@@ -12,8 +12,9 @@ from torch import nn
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card
 from tasks.export.onnx import export
-from tasks.measure.runtime import Call, interleaved, open_session
+from tasks.measure.runtime import Call, open_onnxruntime
 from tasks.measure.size import macs, parameters
+from tasks.measure.timing import interleaved
 from tasks.prune.evidence import Evidence
 
 Measure = Callable[[nn.Module], float]
@@ -33,8 +34,7 @@ def deployed(model: nn.Module, card: Card, samples: Samples) -> Call:
     """The model as ONNX Runtime will run it."""
     with TemporaryDirectory() as folder:
         export(model, card, samples, Path(folder), FIELD)
-        session = open_session(Path(folder) / "model.onnx")
-    return lambda inputs: session.run(None, {"x": inputs})
+        return open_onnxruntime(Path(folder) / "model.onnx")
 
 
 def relative_latency(call: Call, reference: Call, samples: Samples) -> float:

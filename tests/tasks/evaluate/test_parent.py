@@ -10,7 +10,7 @@ from tasks.evaluate.elsewhere import Elsewhere
 from tasks.evaluate.figures import quality
 from tasks.evaluate.judgement import Measured, checks_of
 from tasks.evaluate.variants import PARENTS, Cost
-from tasks.measure.runtime import Timing
+from tasks.measure.timing import Timing
 from tasks.params import Budget
 
 
@@ -23,7 +23,7 @@ def judged(pruned_ms, variant="pruned"):
         name: Measured(
             quality(targets, targets, 3),
             compare(name, answers, targets, classes, {}),
-            Cost(1000, 100, 100, Timing(latency[name], latency[name], 1.0)),
+            Cost(1000, 100, 100, Timing(*[latency[name]] * 7)),
             Elsewhere(1.0),
         )
         for name in PARENTS

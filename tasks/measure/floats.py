@@ -1,0 +1,62 @@
+"""Which operations of a file touch floating-point numbers, read off the graph that ONNX Runtime really runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import onnx
+import onnxruntime
+
+from tasks.measure.integers import INTEGER
+from tasks.measure.runtime import open_session
+
+# the way into integers and out of them
+BORDERS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+def float_operations(path: Path) -> list[str]:
+    """Kinds of operations with a float among what they read or make, each once, in the order of the graph.
+
+    The quantization of the input and the dequantization of the logits do not count; what lies between them does, and
+    so does whatever is done to the input before.
+    """
+    with TemporaryDirectory() as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        open_session(path, optimised=optimised)
+        model = onnx.load(optimised)
+    floats = _float_tensors(model)
+    return list(
+        dict.fromkeys(
+            node.op_type
+            for node in model.graph.node
+            if node.op_type not in BORDERS and floats.intersection([*_operands(node), *node.output])
+        )
+    )
+
+
+def _operands(node: onnx.NodeProto) -> list[str]:
+    """What the node computes with; scales of integer kernels are floats, and no operands."""
+    integer = node.op_type in INTEGER or node.op_type.startswith("QLinear")
+    return [] if integer else list(node.input)
+
+
+def _float_tensors(model: onnx.ModelProto) -> set[str]:
+    """Names of all tensors of floats, by the types that ONNX Runtime itself gives them."""
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    known = {value.name for value in model.graph.output}
+    made = [name for node in model.graph.node for name in node.output if name and name not in known]
+    typed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(typed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    values = [*session.get_inputs(), *session.get_outputs()]
+    constants = {item.name for item in model.graph.initializer if item.data_type in FLOATS}
+    return constants | {value.name for value in values if value.type in FLOAT_TYPES}
+
+
+FLOATS: Final = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+FLOAT_TYPES: Final = ("tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)")
