@@ -24,6 +24,12 @@ MODELS: Final = (
     "tasks.models.mlp:MLP",
     "tasks.models.resnet:ResNet",
 )
+EXPORTS: Final = {  # the module, and what of evaluate.exports it heeds
+    "onnx": ("opset", ["opset", "dynamic_batch"]),
+    "exported_program": ("pt2", ["dynamic_batch"]),
+    "openvino": ("ir", ["dynamic_batch"]),
+    "executorch": ("pte", list[str]()),
+}
 FAMILIES: Final = ("source", "model", *UNIONS, "export", "corruption")
 
 
@@ -49,7 +55,7 @@ def _entries(family: str) -> list[dict[str, Any]]:
 
         return [_callable(family, name, resolve(Factory(factory=name), "list")) for name in MODELS]
     if family == "export":
-        return [_entry(family, "onnx", "tasks.export.onnx", [])]
+        return [_entry(family, name, f"tasks.export.{module}", knobs) for name, (module, knobs) in EXPORTS.items()]
     if family == "corruption":
         from tasks.data.corruptions import ALL
 

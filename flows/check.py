@@ -9,6 +9,7 @@ from typing import Final
 from ruamel.yaml import YAML
 
 from flows.workspace import location
+from tasks.extras import EXTRAS, present, require_extra
 from tasks.params import Factory, Params, Slim, load_params
 from tasks.plugins import resolve
 from tasks.stages import STAGES
@@ -30,6 +31,7 @@ def check_recipe(root: Path, params: Path) -> list[str]:
     for field, factory in _factories(recipe).items():
         resolve(factory, field)
     _check_files(root, recipe)
+    _check_extras(recipe)
     fits = _check_models(location(root, params), recipe)
     free = shutil.disk_usage(root).free
     if free < MIN_FREE_BYTES:
@@ -71,6 +73,14 @@ def _check_files(root: Path, recipe: Params) -> None:
     for folder in recipe.distill.teachers:
         if not (root / folder / "model.json").is_file():
             raise FileNotFoundError(f"distill.teachers names '{folder}', which has no model.json; give a model folder")
+
+
+def _check_extras(recipe: Params) -> None:
+    for extra in EXTRAS:
+        if extra in recipe.evaluate.exports.formats:
+            require_extra(extra, "evaluate.exports.formats")
+    for name, profile in recipe.evaluate.profiles.items():
+        present(profile.runtimes, f"evaluate.profiles.{name}.runtimes")
 
 
 def _check_models(folder: Path, recipe: Params) -> str:

@@ -102,6 +102,7 @@ STAGES: Final[Mapping[str, Stage]] = {
             "report": "reports/report.html",
             "plots": "reports/plots",
             "exemplars": "reports/exemplars",
+            "deploy": "artifacts/deploy",
         },
     ),
     "register": Stage(

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,9 @@ from tasks import params
 from tasks.coreset.selection import SELECTIONS
 from tasks.coreset.synthesis.make import SYNTHESES
 from tasks.data.corruptions import ALL
+from tasks.export.formats import FORMATS
+from tasks.extras import EXTRAS
+from tasks.measure.runtime import RUNTIMES
 from tasks.prune.criteria import CRITERIA
 from tasks.prune.schedules import SCHEDULES
 from tasks.quantize.calibration import CALIBRATIONS
@@ -83,6 +87,7 @@ def test_dvc_yaml_watches_all_code_that_the_stage_imports(name):
         ("calibration", [*CALIBRATIONS, "auto"]),
         ("rounding", [*WEIGHTS, "gptq", "adaround"]),
         ("scheme", SCHEMES | TRAINED),
+        ("export", FORMATS),
     ],
 )
 def test_params_name_the_entries_of_each_table(family, table):
@@ -91,6 +96,13 @@ def test_params_name_the_entries_of_each_table(family, table):
 
 def test_params_name_every_corruption():
     assert set(get_args(params.outcome.Corruption)) == set(ALL) == {entry["name"] for entry in catalogue("corruption")}
+
+
+def test_exports_and_runtimes_are_called_the_same_in_params_tables_and_extras():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert list(get_args(params.ExportFormat)) == list(FORMATS)
+    assert list(get_args(params.Runtime)) == list(RUNTIMES)
+    assert set(EXTRAS) <= set(extras) and set(EXTRAS) <= set(FORMATS)
 
 
 def test_every_knob_of_a_loss_is_an_argument_of_its_function():

@@ -16,6 +16,7 @@ from scipy.special import softmax
 from tasks.data.dataset import load_dataset, save_dataset
 from tasks.data.splits import Splits, load_splits
 from tasks.evaluate.behaviour import REFERENCE, compare, unbound
+from tasks.evaluate.deployment import hand_over
 from tasks.evaluate.details import lineage, read_details
 from tasks.evaluate.elsewhere import judge_elsewhere
 from tasks.evaluate.environment import environment
@@ -42,7 +43,7 @@ Probabilities = Mapping[str, npt.NDArray[np.float64]]
 
 
 def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[str, float]:
-    """Measure all variants, judge each by the budget, and write summary, report, plots and exemplars.
+    """Measure all variants, judge each by the budget, and write summary, report, plots, exemplars and deployment.
 
     Raises:
         ValueError: a test or shifted sample has the content of one that training saw, a slice column does not exist,
@@ -68,6 +69,7 @@ def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[
         "data": _data(data),
         "variants": variants,
         "eager_teacher": asdict(eager),
+        **hand_over(folders, variants, data, params, files.writes["deploy"]),
         "smallest_detectable_drop": final.found.drop.smallest_detectable,
         "corrupted_samples": final.elsewhere.corrupted,
         "shifted_samples": final.elsewhere.shifted_samples,

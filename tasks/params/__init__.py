@@ -5,6 +5,7 @@ Every default of the project lives here. Imports nothing heavy, so that `downsiz
 
 from tasks.params.coreset import Coreset, Expect, Herding, KCenter, RandomSelection
 from tasks.params.data import Expectation, Ingest, Range, Split, Validate
+from tasks.params.deployment import ExportFormat, Exports, Profile, Runtime
 from tasks.params.distill import Assistant, Distill
 from tasks.params.judging import Judge, Proxy
 from tasks.params.outcome import Budget, Corruptions, Evaluate, Register, Tracking
@@ -60,6 +61,8 @@ __all__ = [
     "Evaluate",
     "Expect",
     "Expectation",
+    "ExportFormat",
+    "Exports",
     "Factory",
     "FeatureLoss",
     "Fp16",
@@ -81,6 +84,7 @@ __all__ = [
     "Notify",
     "Params",
     "Percentile",
+    "Profile",
     "Proxy",
     "Prune",
     "PrunedTeacher",
@@ -91,6 +95,7 @@ __all__ = [
     "Register",
     "Retraining",
     "Rounding",
+    "Runtime",
     "Schedule",
     "Section",
     "Slim",

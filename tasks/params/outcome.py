@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from tasks.params.deployment import PROFILES, Exports, Profile, ProfileName
 from tasks.params.section import Count, Factory, Fraction, NonNegative, Positive, Section
 
 Corruption = Literal[
@@ -23,7 +24,7 @@ class Corruptions(Section):
 
 
 class Evaluate(Section):
-    """Timing: `rounds` interleaved passes over all variants, `runs` calls each, one thread.
+    """Timing: `rounds` interleaved passes, `runs` calls each; `throughput_runs` of the batch where a choice is made.
 
     slices: columns of table.parquet. shifted: a source of samples from elsewhere, judged as the test split is.
     train_samples: of the training split, answered for the gap to the test split. exemplars: most of each part.
@@ -32,11 +33,14 @@ class Evaluate(Section):
     latency_rounds: Count = 20
     latency_runs: Count = 20
     throughput_batch_size: Count = 256
+    throughput_runs: Count = 10
     slices: list[str] = []
     corruptions: Corruptions | None = Corruptions()
     shifted: Factory | None = None
     train_samples: Count = 2000
     exemplars: Count = 50
+    exports: Exports = Exports()
+    profiles: dict[ProfileName, Profile] = PROFILES
 
 
 class Register(Section):

@@ -13,7 +13,8 @@ import onnx
 import onnxruntime
 
 from tasks.data.batches import Samples
-from tasks.measure.runtime import Call, interleaved, open_session
+from tasks.measure.runtime import Call, open_session
+from tasks.measure.timing import interleaved
 from tasks.quantize.int8 import Activation
 
 ROUNDS, RUNS, BATCH = 30, 10, 256

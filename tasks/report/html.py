@@ -14,6 +14,7 @@ from tasks.report.before_after import accuracy_by_slice, recall_by_class
 from tasks.report.calibration import reliability_chart, temperature_note
 from tasks.report.charts import Candidate, Chart, Curve, lines, trade_off
 from tasks.report.coreset import coreset_section
+from tasks.report.devices import devices_section
 from tasks.report.distillation import distillation
 from tasks.report.elsewhere import elsewhere_section
 from tasks.report.exemplars import exemplar_section
@@ -73,6 +74,7 @@ def render_report(summary: Mapping[str, Any], details: Mapping[str, Any]) -> str
         diary=diary_table(details.get("diary") or ()),
         speed_note=speed_note(details.get("diary") or ()),
         quantization=quantization_section(details.get("quantization") or {}),
+        devices=devices_section(summary),
         data_name=(summary.get("data") or {}).get("name"),
         data_facts=_data_facts(summary, details),
         environment=_facts({"seed": summary.get("seed"), **(summary.get("environment") or {})}),

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tasks.report.devices import device_lines
 from tasks.report.variants import chosen
 from tasks.report.wording import DASH, TIMES, check_figure, kilobytes, percent, points, short, significant, times
 
@@ -80,8 +81,8 @@ def _aligned(row: list[str], widths: list[int]) -> list[str]:
 
 
 def _findings(summary: Mapping[str, Any]) -> list[str]:
-    """The verdict, then a line per open check: `  pruned: fail: accuracy_drop 1.20 pp, limit 0.50 pp (note)`."""
-    return [str(summary["verdict"])] + [
+    """The verdict; a line per open check: `  pruned: fail: accuracy_drop 1.20 pp, limit 0.50 pp (note)`; devices."""
+    checks = [
         f"  {variant['name']}: {check['verdict']}: {check['name']} {check_figure(check['name'], check['value'])}, "
         f"limit {check_figure(check['name'], check['limit'])}" + (f" ({check['note']})" if check.get("note") else "")
         for variant in summary["variants"]
@@ -89,3 +90,4 @@ def _findings(summary: Mapping[str, Any]) -> list[str]:
         for check in variant["checks"]
         if check["verdict"] != "pass"
     ]
+    return [str(summary["verdict"]), *checks, *(f"  served on {line}" for line in device_lines(summary))]

@@ -18,10 +18,17 @@ from tasks.evaluate.stage import evaluate
 from tasks.evaluate.variants import PARENTS
 from tasks.export.onnx import export
 from tasks.files import Files
-from tasks.params import Budget, Corruptions, Evaluate, Factory, Train
+from tasks.params import Budget, Corruptions, Evaluate, Factory, Profile, Train
 from tasks.training.loop import fit_
 
-PARAMS = Evaluate(latency_rounds=2, latency_runs=2, throughput_batch_size=4, corruptions=Corruptions(severities=[1]))
+PARAMS = Evaluate(
+    latency_rounds=2,
+    latency_runs=2,
+    throughput_batch_size=4,
+    throughput_runs=1,
+    corruptions=Corruptions(severities=[1]),
+    profiles={"cpu-1t": Profile(runtimes=["onnxruntime"])},
+)
 BUDGET = Budget(
     max_accuracy_drop=0.9, max_class_recall_drop=None, min_agreement=None, min_parent_agreement=None,
     max_negative_flips=None, max_ece_increase=None, max_corruption_drop=None,
@@ -60,7 +67,8 @@ def run(reads, folder, params=PARAMS, budget=BUDGET, lost=None):
         shutil.copytree(reads["quantized"], folder / "quantized")
         reads["quantized"] = folder / "quantized"
         plant(reads["quantized"] / "model.onnx", lost)
-    names = {"summary": "summary.json", "report": "report.html", "plots": "plots", "exemplars": "exemplars"}
+    names = {"summary": "summary.json", "report": "report.html"}
+    names |= {name: name for name in ("plots", "exemplars", "deploy")}
     evaluate(params, budget, 0, Files(reads, {key: folder / name for key, name in names.items()}))
     return json.loads((folder / "summary.json").read_text()), folder
 

@@ -3,7 +3,7 @@ import pytest
 from graphs import conv_net, inputs
 
 from tasks.data.batches import Samples
-from tasks.measure.runtime import Timing
+from tasks.measure.timing import Timing
 from tasks.quantize import speed
 from tasks.quantize.speed import fastest
 
@@ -29,6 +29,10 @@ def test_a_file_that_does_far_less_is_chosen_and_all_figures_are_kept(monkeypatc
     ],
 )
 def test_both_batches_count_and_chance_does_not(monkeypatch, latency, throughput, chosen):
-    timings = {"unsigned": Timing(1.0, 1.0, 100), "signed": Timing(latency, latency, throughput)}
+    timings = {"unsigned": timing(1.0, 100), "signed": timing(latency, throughput)}
     monkeypatch.setattr(speed, "interleaved", lambda calls, batch, **knobs: timings)
     assert fastest({"unsigned": conv_net(), "signed": conv_net()}, SAMPLES)[0] == chosen
+
+
+def timing(latency, throughput):
+    return Timing(*[latency] * 4, *[throughput] * 3)
