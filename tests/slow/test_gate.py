@@ -20,7 +20,8 @@ def passes(samples, disagreement, drop, margin, seed):
     draws = np.random.default_rng(seed).multinomial(samples, shares, DRAWS)
     place, passed = np.arange(samples), 0
     for lost, gained, _ in draws:
-        found = paired_drop(~((place >= gained) & (place < gained + lost)), place >= gained)
+        reference, right = ~((place >= lost) & (place < lost + gained)), place >= lost
+        found = paired_drop(reference, right)
         passed += accuracy_check(found, samples, Budget(max_accuracy_drop=margin)).verdict == "pass"
     return passed / DRAWS
 
