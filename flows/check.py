@@ -8,6 +8,7 @@ from typing import Final
 
 from ruamel.yaml import YAML
 
+from flows.search.space import Space
 from flows.workspace import location
 from tasks.extras import EXTRAS, present, require_extra
 from tasks.params import Factory, Params, Slim, load_params
@@ -41,8 +42,17 @@ def check_recipe(root: Path, params: Path) -> list[str]:
         *(f"{field}: {factory.factory} found" for field, factory in _factories(recipe).items()),
         fits,
         f"disk: {free / 1e9:.1f} GB free",
+        *_searchable(params, recipe),
         *(f"note: {line}" for line in _unwatched(root, recipe)),
     ]
+
+
+def _searchable(params: Path, recipe: Params) -> list[str]:
+    """How many recipes `downsize search` has to choose from, each of their values checked."""
+    if not recipe.search.space:
+        return []
+    space = Space(params)
+    return [f"search: {space.size():,.0f} recipes, {recipe.search.trials} of them to be tried"]
 
 
 def _given(params: Path) -> set[str]:

@@ -93,6 +93,26 @@ def serve(params: Path | None, pool: str | None) -> None:
 
 @downsize.command()
 @PARAMS_OPTION
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at the same time.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--name", default=None, help="Of a search beside others; by params, space and code where none is given.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("params.best.yaml"), show_default=True)
+@JSON_OPTION
+def search(params: Path | None, workers: int, engine: str, name: str | None, output: Path, as_json: bool) -> None:
+    """Walk the recipes that `search.space` spans, choose by the budget, and write the best as a params file."""
+    try:
+        from flows.search.search import Options, report_text
+        from flows.search.search import search as walk
+    except ImportError as error:
+        raise ValueError(f"downsize search needs {error.name}; pip install 'downsize[search]'") from None
+    outcome = walk(_root(), _path(params), Options(workers, engine, name, output))
+    _print(outcome.facts(), report_text(outcome), as_json)
+    if outcome.chosen is None:
+        raise ValueError(outcome.said[0])
+
+
+@downsize.command()
+@PARAMS_OPTION
 @JSON_OPTION
 def report(params: Path | None, as_json: bool) -> None:
     """Print the last run's comparison again."""

@@ -28,7 +28,7 @@ from tasks.training.losses import LOSSES
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
-AROUND = ("budget", "tracking", "timeouts", "schedule", "notify")
+AROUND = ("budget", "tracking", "timeouts", "schedule", "notify", "search")
 VERSIONED = {name: stage for name, stage in STAGES.items() if name != "register"}
 
 

@@ -84,8 +84,8 @@ def split_sha256(root: Path) -> str:
 
 
 def result_params(params: Params) -> dict[str, JsonValue]:
-    """The resolved params that a result depends on: all but where it is tracked and registered, and how watched."""
-    beside = {"tracking", "register_", "timeouts", "schedule", "notify"}
+    """The resolved params that a result depends on: all but where it is kept, how it is watched and what is searched."""
+    beside = {"tracking", "register_", "timeouts", "schedule", "notify", "search"}
     return params.model_dump(mode="json", by_alias=True, exclude=beside)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,16 @@ PICTURES: Final = 24  # of exemplars, for people to look at
 Probabilities = Mapping[str, npt.NDArray[np.float64]]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """variants: the summary's rows; eager: the teacher's timing in PyTorch."""
+
+    variants: list[dict[str, Any]]
+    measured: dict[str, Measured]
+    probabilities: Probabilities
+    eager: Any
+
+
 def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[str, float]:
     """Measure all variants, judge each by the budget, and write summary, report, plots, exemplars and deployment.
 
@@ -53,14 +63,9 @@ def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[
     _refuse_overlap(data, table)
     folders = {name: files.reads[name] for name in PARENTS}
     details = read_details(files.reads)
-    probabilities = answers(folders, data.test)
-    targets = data.test.targets(slice(None)).numpy()
-    measured, eager = _measured(params, seed, files, data, table, probabilities)
-    variants = []
-    for name in PARENTS:
-        checks = [] if name == REFERENCE else checks_of(name, measured, data.card, len(data.test), budget)
-        variants.append(row(name, folders[name], measured, data.card, checks))
-    final = measured[FINAL]
+    judged = judge(params, budget, seed, files, data)
+    variants, measured, probabilities = judged.variants, judged.measured, judged.probabilities
+    targets, final = data.test.targets(slice(None)).numpy(), measured[FINAL]
     summary = {
         "reference": REFERENCE,
         "final": FINAL,
@@ -68,7 +73,7 @@ def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[
         "seed": seed,
         "data": _data(data),
         "variants": variants,
-        "eager_teacher": asdict(eager),
+        "eager_teacher": asdict(judged.eager),
         **hand_over(folders, variants, data, params, files.writes["deploy"]),
         "smallest_detectable_drop": final.found.drop.smallest_detectable,
         "corrupted_samples": final.elsewhere.corrupted,
@@ -83,6 +88,18 @@ def evaluate(params: Evaluate, budget: Budget, seed: int, files: Files) -> dict[
     files.writes["plots"].mkdir()
     write_plots(summary, details, files.writes["plots"])
     return {f"{one['name']}/{key}": one[key] for one in variants for key in LOGGED if key in one}
+
+
+def judge(params: Evaluate, budget: Budget, seed: int, files: Files, data: Splits) -> Judged:
+    """Every file on the samples of `data.test`, beside the teacher and by the budget."""
+    table, folders = load_dataset(files.reads["data"]).table(), {name: files.reads[name] for name in PARENTS}
+    probabilities = answers(folders, data.test)
+    measured, eager = _measured(params, seed, files, data, table, probabilities)
+    variants = []
+    for name in PARENTS:
+        checks = [] if name == REFERENCE else checks_of(name, measured, data.card, len(data.test), budget)
+        variants.append(row(name, folders[name], measured, data.card, checks))
+    return Judged(variants, measured, probabilities, eager)
 
 
 def _refuse_overlap(data: Splits, table: pd.DataFrame) -> None:

@@ -10,9 +10,9 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.stats import binomtest, chi2
+from scipy.stats import binomtest, chi2, norm
 
-Z_ONE_SIDED_95 = 1.6448536269514722
+ALPHA = 0.05
 # (z of 95 % one-sided + z of 80 % power), for the smallest drop a test of this size can decide on
 Z_DETECT = 1.6448536269514722 + 0.8416212335729143
 EXACT_BELOW = 25
@@ -44,7 +44,7 @@ def paired_drop(reference_right: npt.NDArray[np.bool_], right: npt.NDArray[np.bo
     drop = (lost - gained) / n
     return Drop(
         drop=drop,
-        upper95=_upper(lost, gained, n),
+        upper95=upper_limit(lost, gained, n),
         smallest_detectable=Z_DETECT * sqrt(lost + gained) / n,
         mcnemar_p=mcnemar(lost, gained),
         negative_flips=lost / n,
@@ -52,14 +52,14 @@ def paired_drop(reference_right: npt.NDArray[np.bool_], right: npt.NDArray[np.bo
     )
 
 
-def score_limit(lost: float, gained: float, n: int) -> float:
-    """The drop that a one-sided score test at 5 % just does not reject.
+def score_limit(lost: float, gained: float, n: int, alpha: float = ALPHA) -> float:
+    """The drop that a one-sided score test at `alpha` just does not reject.
 
     Wald's limit, d + z * sqrt((b + c) - (b - c)^2 / n) / n, lets a model at the margin pass in up to 7 % of cases.
 
     Tango 1998, Statistics in Medicine 17:891.
     """
-    drop = (lost - gained) / n
+    drop, z = (lost - gained) / n, float(norm.isf(alpha))
     if lost >= n:
         return 1.0
 
@@ -68,7 +68,7 @@ def score_limit(lost: float, gained: float, n: int) -> float:
         root = sqrt(linear**2 + 8 * n * gained * true_drop * (1 - true_drop))
         gain = (root - linear) / (4 * n)  # likeliest share of gains if the drop were that
         spread = sqrt(max(n * (2 * gain + true_drop * (1 - true_drop)), 1e-12))
-        return (lost - gained - n * true_drop) / spread + Z_ONE_SIDED_95
+        return (lost - gained - n * true_drop) / spread + z
 
     return float(brentq(distance, drop, 1 - 1e-9))
 
@@ -84,9 +84,9 @@ def bootstrap_interval(drop: Drop, n: int, seed: int = 0) -> tuple[float, float]
     return float(low), float(high)
 
 
-def unseen(n: int) -> float:
-    """1 - 0.05^(1/n): n samples without a single loss cannot rule out a loss rarer than that."""
-    return float(1 - 0.05 ** (1 / n))
+def unseen(n: int, alpha: float = ALPHA) -> float:
+    """1 - alpha^(1/n): n samples without a single loss cannot rule out a loss rarer than that."""
+    return float(1 - alpha ** (1 / n))
 
 
 def samples_to_prove(drop: Drop, limit: float) -> int | None:
@@ -95,7 +95,7 @@ def samples_to_prove(drop: Drop, limit: float) -> int | None:
         return None
 
     def proven(n: int) -> bool:
-        return _upper(drop.negative_flips * n, drop.positive_flips * n, n) <= limit
+        return upper_limit(drop.negative_flips * n, drop.positive_flips * n, n) <= limit
 
     most = 1
     while not proven(most):
@@ -103,8 +103,9 @@ def samples_to_prove(drop: Drop, limit: float) -> int | None:
     return bisect_left(range(most + 1), True, lo=1, key=proven)
 
 
-def _upper(lost: float, gained: float, n: int) -> float:
-    return max(score_limit(lost, gained, n), unseen(n))
+def upper_limit(lost: float, gained: float, n: int, alpha: float = ALPHA) -> float:
+    """What the true drop exceeds in at most `alpha` of all draws, where `lost` and `gained` of n samples changed."""
+    return max(score_limit(lost, gained, n, alpha), unseen(n, alpha))
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -1,4 +1,4 @@
-"""params.yaml as frozen, strict models: one section per stage, plus seed, budget and tracking.
+"""params.yaml as frozen, strict models: one section per stage, plus seed, budget, tracking and search.
 
 Every default of the project lives here. Imports nothing heavy, so that `downsize check` answers at once.
 """
@@ -31,9 +31,10 @@ from tasks.params.quantize import (
     Static,
     StaticInt8,
 )
-from tasks.params.recipe import Params, load_params
+from tasks.params.recipe import Params, load_params, parse_params, read_params
 from tasks.params.retraining import Retraining
 from tasks.params.running import Email, Notify, Timeouts, Timetable, Watch
+from tasks.params.search import Halving, Search, Span
 from tasks.params.section import Factory, Section
 from tasks.params.students import PrunedTeacher, Slim, Student
 from tasks.params.synthesis import DistributionMatching, KernelRidge, Synthesis
@@ -67,6 +68,7 @@ __all__ = [
     "FeatureLoss",
     "Fp16",
     "Gptq",
+    "Halving",
     "Herding",
     "Ingest",
     "Int4WeightOnly",
@@ -97,8 +99,10 @@ __all__ = [
     "Rounding",
     "Runtime",
     "Schedule",
+    "Search",
     "Section",
     "Slim",
+    "Span",
     "Split",
     "Static",
     "StaticInt8",
@@ -114,4 +118,6 @@ __all__ = [
     "Views",
     "Watch",
     "load_params",
+    "parse_params",
+    "read_params",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
@@ -16,6 +17,7 @@ from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import Prune
 from tasks.params.quantize import Int8, Quantize
 from tasks.params.running import Notify, Timeouts, Timetable
+from tasks.params.search import Search
 from tasks.params.section import Section
 from tasks.params.training import Teacher
 
@@ -39,6 +41,7 @@ class Params(Section):
     timeouts: Timeouts = Timeouts()
     schedule: Timetable = Timetable()
     notify: Notify = Notify()
+    search: Search = Search()
 
     def section(self, name: str) -> object:
         """The section as it is called in params.yaml."""
@@ -51,7 +54,7 @@ _ATTRIBUTE: Final = {"validate": "validate_", "register": "register_"}
 
 
 # parts of pydantic's path that stand in no params file
-UNSAID: Final = ("function-after", "function-before", "listed", "auto", "by_share", "by_budget")
+UNSAID: Final = ("function-after", "function-before", "listed", "span", "auto", "by_share", "by_budget")
 
 
 def load_params(path: Path) -> Params:
@@ -61,6 +64,16 @@ def load_params(path: Path) -> Params:
         FileNotFoundError: no such file.
         ValueError: one line for every field that is wrong: its name, its value and what would do.
     """
+    return parse_params(read_params(path), str(path))
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """A params file as it is written, before any check of its fields.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not YAML, or no mapping.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such params file")
     try:
@@ -69,10 +82,19 @@ def load_params(path: Path) -> Params:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: needs one section per stage, found {type(raw).__name__}")
+    return raw
+
+
+def parse_params(raw: Mapping[str, Any], source: str) -> Params:
+    """Check what read_params found; `source` is what errors begin with.
+
+    Raises:
+        ValueError: one line for every field that is wrong.
+    """
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        raise ValueError(f"{source}: " + "; ".join(_explain(item) for item in error.errors())) from None
 
 
 def _explain(item: object) -> str:

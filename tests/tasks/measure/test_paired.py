@@ -14,6 +14,7 @@ from tasks.measure.paired import (
     samples_to_prove,
     score_limit,
     unseen,
+    upper_limit,
 )
 
 
@@ -147,3 +148,11 @@ def test_the_bootstrap_without_gains_is_a_binomial():
     found = bootstrap_interval(paired_drop(*answers(180, 20, 0)), 200)
     assert found == pytest.approx((binom.ppf(0.05, 200, 0.1) / 200, binom.ppf(0.95, 200, 0.1) / 200), abs=1e-9)
     assert bootstrap_interval(paired_drop(*answers(9, 0, 0)), 9) == (0, 0)
+
+
+def test_a_stricter_level_gives_a_higher_limit():
+    """Without a loss in n samples the limit is 1 - alpha^(1/n), the exact binomial one."""
+    assert upper_limit(0, 0, 300, alpha=0.05) == pytest.approx(1 - 0.05 ** (1 / 300))
+    limits = [upper_limit(12, 5, 300, alpha=alpha) for alpha in (0.05, 0.025, 0.05 / 30)]
+    assert limits == sorted(limits) and limits[0] < limits[1] < limits[2]
+    assert score_limit(12, 5, 300, alpha=0.5) == pytest.approx(7 / 300)
