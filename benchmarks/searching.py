@@ -30,11 +30,11 @@ SPACE: Final = {
     "quantize.calibration.method": ["mse", "entropy"],
 }
 WORKERS: Final = 64
-SIMULATED_TRIALS: Final = 256
+SIMULATED_TRIALS: Final = 192
 # seconds of sleep in the place of each stage; what a trial finds finished takes none
-STAGES_S: Final = {"coreset": 3.0, "distill": 15.0, "prune": 10.0, "quantize": 2.0}
+STAGES_S: Final = {"coreset": 5.0, "distill": 60.0, "prune": 50.0, "quantize": 5.0}
 SIMULATED_SPACE: Final = {
-    "distill.model.args.channels": [[8 * a, 8 * b] for a in range(1, 6) for b in range(1, 6)],
+    "distill.model.args.channels": [[8 * a, 8 * b] for a in range(1, 16) for b in range(1, 16)],
     "prune.target.macs": {"low": 0.1, "high": 0.9, "step": 0.05},
 }
 

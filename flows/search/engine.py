@@ -46,7 +46,8 @@ def ray(workers: int) -> Iterator[Engine]:
     except ImportError:
         raise ValueError("--engine ray needs Ray; pip install 'downsize[ray]'") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+    alone = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    here = {} if os.environ.get("RAY_ADDRESS") else alone
     cluster.init(log_to_driver=False, **here)
 
     class Remote:

@@ -54,6 +54,9 @@ class Study:
             )
             self.optuna.sampler = _sampler(self.search, int(space.raw.get("seed", 0)) + len(self.optuna.trials))
         self._claim(name, identity)
+        # kept beside the database, which is slow to read with many trials
+        self.ended = {trial.number: trial for trial in self.optuna.get_trials(states=ENDED)}
+        self.open: dict[int, Trial] = {}
         self.waiting: deque[Turn] = deque()
         self.running: dict[int, Turn] = {}
         self._take_up_interrupted()
@@ -75,21 +78,16 @@ class Study:
 
     def counted(self) -> list[FrozenTrial]:
         """What has ended, without repetitions of what had been tried before and without what was interrupted."""
-        ended = self.optuna.get_trials(deepcopy=False, states=ENDED)
-        return [trial for trial in ended if "uncounted" not in trial.user_attrs]
+        return [trial for trial in self.ended.values() if "uncounted" not in trial.user_attrs]
 
     def rows(self) -> dict[int, Row]:
         """The figures of every recipe that ran whole."""
-        return {trial.number: self.row(trial) for trial in self.counted() if trial.state == TrialState.COMPLETE}
-
-    def row(self, trial: FrozenTrial) -> Row:
-        """The figures of one."""
-        found: Row = json.loads(trial.user_attrs["row"])
-        return found
+        whole = (trial for trial in self.counted() if trial.state == TrialState.COMPLETE)
+        return {trial.number: json.loads(trial.user_attrs["row"]) for trial in whole}
 
     def values(self, number: int) -> dict[str, Any]:
-        """What a trial tried."""
-        return self.space.decoded(self.optuna.trials[number].params)
+        """What a trial that has ended tried."""
+        return self.space.decoded(self.ended[number].params)
 
     def finished(self, turn: Turn, row: Row) -> None:
         """Keep the figures; a shortened trial among the best goes on with all its epochs."""
@@ -98,8 +96,9 @@ class Study:
             self._end(turn.number, TrialState.COMPLETE, axes(row), row=json.dumps(row))
             return
         assert self.search.halving
-        others = [json.loads(known.user_attrs["short"]) for known in self.optuna.trials if "short" in known.user_attrs]
-        self._keep(turn.number, short=json.dumps(row))
+        tried = (trial.user_attrs for trial in (*self.ended.values(), *self.open.values()))
+        others = [json.loads(facts["short"]) for facts in tried if "short" in facts]
+        self.open[turn.number].set_user_attr("short", json.dumps(row))
         if promising(row, others, self.search.halving.factor):
             whole = self.space.recipe(turn.values)
             self.waiting.append(Turn(turn.number, turn.values, whole))
@@ -128,6 +127,7 @@ class Study:
                 return None
             with _quiet():
                 asked = self.optuna.ask(distributions(self.space))
+            self.open[asked.number] = asked
             key = json.dumps(asked.params, sort_keys=True)
             if key in known or key in now:
                 self._repeat(asked.number, known.get(key))
@@ -168,7 +168,8 @@ class Study:
 
     def _take_up_interrupted(self) -> None:
         """What an earlier process was running when it ended comes first."""
-        for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        for trial in self.optuna.get_trials(states=(TrialState.RUNNING,)):
+            self.open[trial.number] = Trial(self.optuna, trial._trial_id)
             if set(trial.params) == set(self.search.space):
                 values = self.space.decoded(trial.params)
                 whole = "short" in trial.user_attrs  # and was found promising, or it would have ended
@@ -177,15 +178,12 @@ class Study:
             else:
                 self._end(trial.number, TrialState.FAIL, uncounted="interrupted")
 
-    def _end(self, number: int, state: TrialState, values: Sequence[float] | None = None, **facts: Any) -> None:
-        self._keep(number, **facts)  # first, as the sampler looks at them when it is told
-        with _quiet():
-            self.optuna.tell(number, values, state)
-
-    def _keep(self, number: int, **facts: Any) -> None:
-        trial = Trial(self.optuna, self.optuna.get_trials(deepcopy=False)[number]._trial_id)
-        for key, value in facts.items():
+    def _end(self, number: int, state: TrialState, values: Sequence[float] | None = None, **facts: str) -> None:
+        trial = self.open.pop(number)
+        for key, value in facts.items():  # first, as the sampler looks at them when it is told
             trial.set_user_attr(key, value)
+        with _quiet():
+            self.ended[number] = self.optuna.tell(trial, values, state)
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -38,8 +38,9 @@ def walk(
             turn, workspace = running.pop(future)
             free.append(workspace)
             if error := future.exception():
-                log.warning("search: trial %d, attempt %d: %s", turn.number, turn.attempt, error)
-                study.failed(turn, str(error))
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]  # Ray puts tracebacks before
+                log.warning("search: trial %d, attempt %d: %s", turn.number, turn.attempt, reason)
+                study.failed(turn, reason)
             else:
                 study.finished(turn, future.result())
         done = len(study.counted())
