@@ -30,7 +30,7 @@ SPACE: Final = {
     "quantize.calibration.method": ["mse", "entropy"],
 }
 WORKERS: Final = 64
-SIMULATED_TRIALS: Final = 192
+SIMULATED_TRIALS: Final = 384
 # seconds of sleep in the place of each stage; what a trial finds finished takes none
 STAGES_S: Final = {"coreset": 5.0, "distill": 60.0, "prune": 50.0, "quantize": 5.0}
 SIMULATED_SPACE: Final = {
