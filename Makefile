@@ -37,6 +37,7 @@ format: install
 # Hours; each writes benchmarks/results/NAME.json, and takes up what an earlier, stopped run has measured
 bench: install
 	python benchmarks/gate.py
+	python benchmarks/orchestration.py
 	python benchmarks/training.py
 	python benchmarks/distillation.py
 	python benchmarks/pruning.py

@@ -1,4 +1,4 @@
-"""What orchestration costs and gains: `python benchmarks/orchestration.py [--part search] [--part engine]`.
+"""What orchestration costs and gains: `python benchmarks/orchestration.py [--part flow|search|engine ...]`.
 
 Each part replaces its own rows and headline keys in benchmarks/results/orchestration.json and leaves the others'.
 """
@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import fashion
+import running
 import searching
 
 Part = tuple[list[dict[str, Any]], dict[str, float]]  # rows and headline
-PARTS: Final[dict[str, Callable[[], Part]]] = {"search": searching.search, "engine": searching.engine}
+PARTS: Final[dict[str, Callable[[], Part]]] = {
+    "flow": running.flow,
+    "search": searching.search,
+    "engine": searching.engine,
+}
 RESULT: Final = Path(__file__).parent / "results" / "orchestration.json"
 
 

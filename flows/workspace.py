@@ -59,7 +59,7 @@ def prepared(params: Path, where: Where = "own") -> Iterator[Path]:
         with _scheduled(root, params) as folder:
             yield folder
         return
-    _version_data(root, params)
+    version_data(root, params)
     if where == "scratch":
         with _scratch(root) as folder:
             worktree.add_worktree(root, folder)
@@ -115,7 +115,8 @@ def tracked(root: Path) -> None:
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
 
 
-def _version_data(root: Path, params: Path) -> None:
+def version_data(root: Path, params: Path) -> None:
+    """Have DVC track the user's data below `data`."""
     from tasks.adapters.versions import track
 
     source = load_params(params).ingest.source

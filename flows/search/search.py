@@ -23,7 +23,7 @@ from flows.search.space import Raw, Space
 from flows.search.study import Study, Turn, open_storage
 from flows.search.trial import Job, reproduce, run_trial, write_params
 from flows.search.walk import walk
-from flows.workspace import FOLDER, tracked
+from flows.workspace import FOLDER, tracked, version_data
 from flows.worktree import add_worktree, link_data, sync
 from tasks.adapters.searches import SearchRun
 from tasks.adapters.versions import code_hash, data_sha256, recipe, result_params
@@ -82,6 +82,7 @@ def search(root: Path, params: Path, options: Options) -> Outcome:
     """
     check_recipe(root, params)
     space = Space(params)
+    version_data(root, params)
     tracked(root)
     place = Place(root, options.name or _default_name(space, root))
     place.folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from flows.child import run_child
 from flows.workspace import DEFAULT
+from tasks.params import load_params
 
-DEADLINE_S: Final = 6 * 3600
 LAST: Final = "quantize"  # what comes after reads the test split
 
 
@@ -40,14 +40,16 @@ def run_trial(job: Job, workspace: Path) -> dict[str, Any]:
         with _log_to(job.log) as log:
             reproduce(LAST, workspace, log)
             command = [sys.executable, "-m", "flows.search.judge", str(job.result)]
-            run_child(command, "judge", workspace, log, DEADLINE_S)
+            run_child(command, "judge", workspace, log, _limit_s(workspace))
     row: dict[str, Any] = json.loads(job.result.read_text(encoding="utf-8"))
     return row
 
 
 def reproduce(stage: str, workspace: Path, log: logging.Logger) -> None:
     """Run a stage and all before it, as far as they are stale."""
-    run_child([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", stage], stage, workspace, log, DEADLINE_S)
+    run_child(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", stage], stage, workspace, log, _limit_s(workspace)
+    )
 
 
 def write_params(raw: Mapping[str, Any], workspace: Path) -> None:
@@ -57,6 +59,11 @@ def write_params(raw: Mapping[str, Any], workspace: Path) -> None:
     with partial.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(quiet, file)
     partial.replace(workspace / DEFAULT)
+
+
+def _limit_s(workspace: Path) -> float:
+    """How long a trial may take: all its stages together as long as the params grant one."""
+    return load_params(workspace / DEFAULT).timeouts.stage_s
 
 
 @contextmanager

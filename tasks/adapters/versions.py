@@ -84,7 +84,7 @@ def split_sha256(root: Path) -> str:
 
 
 def result_params(params: Params) -> dict[str, JsonValue]:
-    """The resolved params that a result depends on: all but where it is kept, how it is watched and what is searched."""
+    """The resolved params that a result depends on: all but how it is kept, watched and searched."""
     beside = {"tracking", "register_", "timeouts", "schedule", "notify", "search"}
     return params.model_dump(mode="json", by_alias=True, exclude=beside)
 

@@ -1,4 +1,4 @@
-"""params.yaml as frozen, strict models: one section per stage, plus seed, budget, tracking and search.
+"""params.yaml as frozen, strict models: one section per stage, plus seed, budget and what surrounds a run.
 
 Every default of the project lives here. Imports nothing heavy, so that `downsize check` answers at once.
 """
