@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Stage:
     """One row of the table.
 
-    function: `module:name`, called with the params named in `params`, in that order, then Files.
+    function: `module:name`, called with the params named in `params`, sections or fields of one, in that order, then Files.
     beside: written too, but not versioned, because it carries times (logged to MLflow instead).
     """
 
@@ -80,8 +80,8 @@ STAGES: Final[Mapping[str, Stage]] = {
     ),
     "prune": Stage(
         "tasks.prune.stage:prune",
-        # the ladder's limits; without it a change of the budget gives the same bytes again
-        ("prune", "budget", "seed"),
+        # the ladder's limits; what else the budget says makes no other model
+        ("prune", "budget.max_accuracy_drop", "budget.max_class_recall_drop", "seed"),
         DATA | CORESET | _variants("teacher", "student"),
         _variants("pruned"),
         {"diary": "reports/pruning"},

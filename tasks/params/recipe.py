@@ -44,8 +44,11 @@ class Params(Section):
     search: Search = Search()
 
     def section(self, name: str) -> object:
-        """The section as it is called in params.yaml."""
-        value: object = getattr(self, _ATTRIBUTE.get(name, name))
+        """The section as it is called in params.yaml, or a field of one: `budget.max_accuracy_drop`."""
+        section, *fields = name.split(".")
+        value: object = getattr(self, _ATTRIBUTE.get(section, section))
+        for field in fields:
+            value = getattr(value, field)
         return value
 
 

@@ -13,7 +13,6 @@ from tasks.data.batches import Samples
 from tasks.measure.accuracy import logits
 from tasks.measure.paired import paired_drop
 from tasks.measure.size import macs, nonzero, parameters
-from tasks.params import Budget
 
 ROUNDING = 1e-9  # 49/50 - 48/50 is 0.02 and a rounding error
 
@@ -41,7 +40,15 @@ class Entry:
 Judge = Callable[[nn.Module, str, float], Entry]
 
 
-def judge_of(teacher: nn.Module, validation: Samples, budget: Budget) -> Judge:
+@dataclass(frozen=True)
+class Limits:
+    """What the budget allows of the drops that pruning may cause, in [0, 1]; None leaves the recalls alone."""
+
+    accuracy_drop: float
+    class_recall_drop: float | None
+
+
+def judge_of(teacher: nn.Module, validation: Samples, limits: Limits) -> Judge:
     """The function that makes the entry of a model, a step's name and its aim."""
     targets = validation.targets(slice(None))
     taught = logits(teacher, validation).argmax(1) == targets
@@ -52,7 +59,7 @@ def judge_of(teacher: nn.Module, validation: Samples, budget: Budget) -> Judge:
         drop = paired_drop(taught.numpy(), right.numpy())
         lost = [float((taught & (targets == c)).sum() - (right & (targets == c)).sum()) for c in classes]
         recall_drop = max(count / int((targets == c).sum()) for count, c in zip(lost, classes, strict=True))
-        limit = np.inf if budget.max_class_recall_drop is None else budget.max_class_recall_drop
+        limit = np.inf if limits.class_recall_drop is None else limits.class_recall_drop
         return Entry(
             step=step,
             aim=aim,
@@ -63,7 +70,7 @@ def judge_of(teacher: nn.Module, validation: Samples, budget: Budget) -> Judge:
             accuracy_drop=drop.drop,
             accuracy_drop_upper95=drop.upper95,
             class_recall_drop=recall_drop,
-            inside=drop.upper95 <= budget.max_accuracy_drop and recall_drop <= limit + ROUNDING,
+            inside=drop.upper95 <= limits.accuracy_drop and recall_drop <= limit + ROUNDING,
         )
 
     return judge

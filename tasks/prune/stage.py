@@ -16,11 +16,11 @@ from tasks.files import Files
 from tasks.measure.accuracy import accuracy, loss_and_accuracy
 from tasks.measure.size import macs, nonzero, parameters
 from tasks.models.normalised import Normalised
-from tasks.params import Budget, Prune, Train
+from tasks.params import Prune, Train
 from tasks.params.prune import ChannelPruning, CostTarget, HeadPruning, LayerPruning, NmPruning, UnstructuredPruning
 from tasks.prune import unstructured
 from tasks.prune.allocation import Sensitivity
-from tasks.prune.diary import Entry, Judge, judge_of
+from tasks.prune.diary import Entry, Judge, Limits, judge_of
 from tasks.prune.evidence import Evidence
 from tasks.prune.ladder import climb
 from tasks.prune.patterns import scan, shrink_
@@ -86,7 +86,9 @@ class Recoverer:
         return entry
 
 
-def prune(params: Prune, budget: Budget, seed: int, files: Files) -> dict[str, float]:
+def prune(
+    params: Prune, max_accuracy_drop: float, max_class_recall_drop: float | None, seed: int, files: Files
+) -> dict[str, float]:
     """Scan every layer's sensitivity, plan, then cut and recover by the schedule, or down the ladder."""
     data = load_splits(files.reads)
     shape = data.card.input_shape
@@ -99,7 +101,7 @@ def prune(params: Prune, budget: Budget, seed: int, files: Files) -> dict[str, f
         return loss_and_accuracy(candidate, subset)
 
     evidence = Evidence(shape, score, data.coreset.first(params.calibration_samples, seed), seed, data.card)
-    judge = judge_of(teacher, data.validation, budget)
+    judge = judge_of(teacher, data.validation, Limits(max_accuracy_drop, max_class_recall_drop))
     recoverer = Recoverer(params, teacher, data, judge, seed, scratch_of(files.scratch, "prune", data.card.sha256))
     points = scan(model, params, evidence)
     if isinstance(params, UnstructuredPruning | NmPruning):

@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from tasks.data.batches import Samples
-from tasks.params import Budget
 from tasks.prune.allocation import Unreachable
-from tasks.prune.diary import Entry, judge_of
+from tasks.prune.diary import Entry, Limits, judge_of
 from tasks.prune.ladder import climb
 
 SHARES = (0.8, 0.5, 0.3, 0.1)
@@ -91,7 +90,7 @@ def test_an_entry_by_hand():
     truth = [0] * 60 + [1] * 40
     samples = Samples(np.arange(100, dtype=np.float32)[:, None], np.array(truth), np.arange(100))
     teacher, model = Fixed(truth), Fixed([1] * 3 + truth[3:])
-    found = judge_of(teacher, samples, Budget(max_accuracy_drop=0.08, max_class_recall_drop=0.05))(model, "rung 1", 0.8)
+    found = judge_of(teacher, samples, Limits(0.08, 0.05))(model, "rung 1", 0.8)
     assert (found.accuracy, found.accuracy_drop) == pytest.approx((0.97, 0.03))
     assert found.class_recall_drop == pytest.approx(3 / 60)
     z = 1.6449  # without a gain the limit is Wilson's
@@ -101,15 +100,15 @@ def test_an_entry_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("budget", "inside"),
+    ("limits", "inside"),
     [
-        (Budget(max_accuracy_drop=0.05, max_class_recall_drop=None), False),  # the limit of the drop, not the drop
-        (Budget(max_accuracy_drop=0.08, max_class_recall_drop=None), True),
-        (Budget(max_accuracy_drop=0.08, max_class_recall_drop=0.04), False),
-        (Budget(max_accuracy_drop=0.08, max_class_recall_drop=0.05, max_size_bytes=1), True),  # the gate's to judge
+        (Limits(0.05, None), False),  # the limit of the drop, not the drop
+        (Limits(0.08, None), True),
+        (Limits(0.08, 0.04), False),
+        (Limits(0.08, 0.05), True),
     ],
 )
-def test_the_budget_decides_by_both_drops(budget, inside):
+def test_the_budget_decides_by_both_drops(limits, inside):
     truth = [0] * 60 + [1] * 40
     samples = Samples(np.arange(100, dtype=np.float32)[:, None], np.array(truth), np.arange(100))
-    assert judge_of(Fixed(truth), samples, budget)(Fixed([1] * 3 + truth[3:]), "", 1.0).inside is inside
+    assert judge_of(Fixed(truth), samples, limits)(Fixed([1] * 3 + truth[3:]), "", 1.0).inside is inside

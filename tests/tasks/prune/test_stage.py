@@ -11,13 +11,13 @@ from tasks import checkpoint
 from tasks.data.splits import load_splits, moments
 from tasks.files import Files
 from tasks.measure.size import macs, parameters
-from tasks.params import Budget, Factory, Prune
+from tasks.params import Factory, Prune
 from tasks.prune import stage
 from tasks.prune.stage import prune
 from tasks.training import loop
 from tasks.training.curves import read_curves
 
-BUDGET = Budget(max_accuracy_drop=0.3, max_class_recall_drop=0.5)
+LIMITS = (0.3, 0.5)  # of the drops of accuracy and of a class's recall
 TRAIN = {"epochs": 2, "batch_size": 16}
 PATTERNS = {
     "channel": {"pattern": "channel", "target": {"macs": 0.5}},
@@ -55,7 +55,7 @@ def epochs(monkeypatch):
     return counted
 
 
-def pruned(folder, reads, pattern, scratch=None, budget=BUDGET):
+def pruned(folder, reads, pattern, scratch=None, limits=LIMITS):
     given = {
         **PATTERNS[pattern],
         "schedule": {"method": "linear", "steps": 3},
@@ -63,7 +63,7 @@ def pruned(folder, reads, pattern, scratch=None, budget=BUDGET):
     }
     params = TypeAdapter(Prune).validate_python(given)
     writes = {"pruned": folder / "pruned", "diary": folder / "beside"}
-    metrics = prune(params, budget, 0, Files(reads, writes, scratch))
+    metrics = prune(params, *limits, 0, Files(reads, writes, scratch))
     return metrics, {path.name: path.read_bytes() for path in (folder / "pruned").iterdir()}
 
 
@@ -130,8 +130,8 @@ def test_with_target_budget_it_goes_down_while_the_budget_lasts(
     tmp_path, reads, epochs, monkeypatch, caplog, allowed, rungs
 ):
     monkeypatch.setitem(PATTERNS, "ladder", LADDER)
-    budget = Budget(max_accuracy_drop=allowed, max_class_recall_drop=None)
-    metrics, files = pruned(tmp_path / "once", reads, "ladder", budget=budget)
+    limits = (allowed, None)
+    metrics, files = pruned(tmp_path / "once", reads, "ladder", limits=limits)
     diary = rows(tmp_path / "once/pruned/diary.csv")
     assert [row["inside"] == "True" for row in diary[:-1]] == rungs
     assert [row["step"] for row in diary] == [*(f"rung {place + 1}" for place in range(len(rungs))), "final"]
@@ -139,18 +139,18 @@ def test_with_target_budget_it_goes_down_while_the_budget_lasts(
         assert 0.2 < metrics["macs_share"] <= 0.3 and int(diary[-1]["macs"]) == int(diary[-2]["macs"])
     else:
         assert metrics["macs_share"] == 1 and "no rung of the ladder is within it" in caplog.text
-    assert pruned(tmp_path / "again", reads, "ladder", budget=budget) == (metrics, files)
+    assert pruned(tmp_path / "again", reads, "ladder", limits=limits) == (metrics, files)
 
 
 def test_a_ladder_that_is_stopped_ends_with_the_same_bytes(tmp_path, reads, epochs, monkeypatch):
     monkeypatch.setitem(PATTERNS, "ladder", LADDER)
-    budget = Budget(max_accuracy_drop=1.0, max_class_recall_drop=None)
-    unbroken = pruned(tmp_path / "unbroken", reads, "ladder", budget=budget)
+    limits = (1.0, None)
+    unbroken = pruned(tmp_path / "unbroken", reads, "ladder", limits=limits)
     epochs.update(trained=0, stop=4)
     with pytest.raises(InterruptedError):
-        pruned(tmp_path / "stopped", reads, "ladder", tmp_path / "scratch", budget)
+        pruned(tmp_path / "stopped", reads, "ladder", tmp_path / "scratch", limits)
     epochs.update(trained=0, stop=None)
-    assert pruned(tmp_path / "again", reads, "ladder", tmp_path / "scratch", budget) == unbroken
+    assert pruned(tmp_path / "again", reads, "ladder", tmp_path / "scratch", limits) == unbroken
     assert epochs["trained"] == 8 - 3
 
 
@@ -173,8 +173,8 @@ def encoders(tmp_path_factory):
 def test_an_encoder_loses_heads_or_layers_and_comes_back(tmp_path, encoders, epochs, monkeypatch, pattern, target):
     more = {"ladder": {"shares": [0.75, 0.01]}} if target == "budget" else {}
     monkeypatch.setitem(PATTERNS, pattern, {"pattern": pattern, "target": target, **more})
-    budget = Budget(max_accuracy_drop=1.0, max_class_recall_drop=None)
-    metrics, _ = pruned(tmp_path, encoders, pattern, budget=budget)
+    limits = (1.0, None)
+    metrics, _ = pruned(tmp_path, encoders, pattern, limits=limits)
     assert metrics["parameters_share" if target == {"parameters": 0.6} else "macs_share"] <= 0.8
     card = load_splits(encoders).card
     found = checkpoint.load(tmp_path / "pruned", card)
