@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 class Stage:
     """One row of the table.
 
-    function: `module:name`, called with the params named in `params`, sections or fields of one, in that order, then Files.
+    function: `module:name`, called with the params named in `params` (sections, or fields of one) in that order, then
+        Files.
     beside: written too, but not versioned, because it carries times (logged to MLflow instead).
     """
 

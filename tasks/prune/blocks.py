@@ -14,9 +14,9 @@ from tasks.models.skipped import Skipped, skip_
 from tasks.params.prune import LayerPruning
 from tasks.prune.allocation import Sensitivity, Unreachable
 from tasks.prune.calibration import recalibrate_
-from tasks.prune.channels import check_runs
 from tasks.prune.cost import share_left
 from tasks.prune.evidence import Evidence
+from tasks.prune.graph import check_runs
 from tasks.prune.selection import ignored, named
 from tasks.prune.unstructured import Masks
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tasks.data.batches import Samples, in_order
-from tasks.prune.channels import readers, remove_
+from tasks.prune.channels import readers
 from tasks.prune.evidence import patches
+from tasks.prune.graph import Graph, check_runs
 
 ROWS: Final = 8192  # positions looked at per layer, about
 BATCH: Final = 32  # of which all positions lie in memory
@@ -27,19 +28,20 @@ def remove_refitting_(
     Raises:
         ValueError: as `remove_`.
     """
-    training = model.training
-    model.eval()
+    cuts = {name: channels for name, channels in cuts.items() if channels}
+    if not cuts:
+        return
+    training, graph = model.training, Graph(model.eval(), input_shape)
     order = {layer: place for place, layer in enumerate(model.modules())}
     for name, channels in cuts.items():
-        if not channels:
-            continue
-        after = sorted(readers(model, input_shape, name, channels), key=lambda found: order[found[0]])
+        after = sorted(readers(graph, name, channels), key=lambda found: order[found[0]])
         after = [(layer, lost) for layer, lost in after if _refits(layer)]
         answers = [_seen(model, layer, samples) @ _matrix(layer).T for layer, _ in after]
-        remove_(model, input_shape, {name: channels})
+        graph.cut_(name, channels)
         for (layer, lost), wanted in zip(after, answers, strict=True):
             kept = [row for row in range(wanted.shape[1]) if row not in set(lost)]
             refit_(layer, _seen(model, layer, samples), wanted[:, kept])
+    check_runs(model, input_shape, ", ".join(cuts))
     model.train(training)
 
 

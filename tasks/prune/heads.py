@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from tasks.data.batches import Samples
 from tasks.models.attention import Attention, keep_heads_, prunable
-from tasks.prune.channels import Group, check_runs
+from tasks.prune.channels import Group
 from tasks.prune.criteria import ROLES, Criterion, Units, taylor
 from tasks.prune.evidence import input_changes
+from tasks.prune.graph import check_runs
 
 
 def groups(

@@ -13,11 +13,12 @@ from tasks.params.prune import ChannelPruning, HeadPruning
 from tasks.prune import channels, heads
 from tasks.prune.allocation import Cost, Sensitivity, allocate, measured, ranked, uniform
 from tasks.prune.calibration import recalibrate_
-from tasks.prune.channels import Group, called
+from tasks.prune.channels import Group
 from tasks.prune.compensation import remove_refitting_
 from tasks.prune.cost import COUNTED, share_left
 from tasks.prune.criteria import COMPARABLE, CRITERIA
 from tasks.prune.evidence import Evidence
+from tasks.prune.graph import called
 from tasks.prune.selection import ignored
 from tasks.prune.unstructured import Masks
 

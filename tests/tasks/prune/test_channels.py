@@ -11,6 +11,7 @@ from tasks.models.mlp import MLP
 from tasks.models.resnet import ResNet
 from tasks.prune.channels import Group, groups, readers, remove_
 from tasks.prune.criteria import bn_scale, l1, l2, taylor
+from tasks.prune.graph import Graph
 from tasks.prune.structured import kept_channels, weakest
 
 IMAGE = (1, 8, 8)
@@ -266,7 +267,7 @@ class Circular(nn.Module):
     [
         lambda model: groups(model, IMAGE, l1),
         lambda model: remove_(model, IMAGE, {"make": [0]}),
-        lambda model: readers(model, IMAGE, "make", [0]),
+        lambda model: readers(Graph(model, IMAGE), "make", [0]),
     ],
     ids=["groups", "remove", "readers"],
 )
