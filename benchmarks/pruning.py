@@ -2,8 +2,9 @@
 
     python benchmarks/pruning.py
 
-Every row is kept as soon as it is measured, so a run that was stopped goes on. The criterion is chosen on the
-validation split; the accuracies are of the test split. Seconds are those of the process, on one thread.
+Every row is kept as soon as it is measured, so a run that was stopped goes on. The criterion and, of the rows that are
+trained, the scope are chosen on the validation split; the accuracies are of the test split. Seconds are those of the
+process, on one thread.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from tasks.measure.size import macs, parameters
 from tasks.models.normalised import Normalised
 from tasks.params import load_params
 from tasks.params.prune import ChannelPruning
+from tasks.params.training import Train
 from tasks.prune import structured
 from tasks.prune.allocation import Sensitivity
 from tasks.prune.calibration import recalibrate_
-from tasks.prune.channels import called
 from tasks.prune.cost import deployed, relative_latency
 from tasks.prune.evidence import Evidence
+from tasks.prune.graph import called
+from tasks.prune.scopes import best_scope
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective, target_loss
 from tasks.training.scratch import Scratch
@@ -43,6 +46,7 @@ CRITERIA: Final = ("l1", "l2", "bn_scale", "taylor", "fpgm", "random")
 CUTS: Final = (0.5, 0.7, 0.85, 0.95)  # shares of the multiply-accumulates that go
 HEADLINE_CUT: Final = 0.72
 LONG, SHORT = 15, 4  # epochs of recovery
+TRAINED: Final = ((HEADLINE_CUT, LONG), *((cut, SHORT) for cut in CUTS))
 SEEDS: Final = (0, 1, 2)
 SAMPLES: Final = 256
 ALLOWED_DROP: Final = 0.003
@@ -72,6 +76,15 @@ class Bench:
         samples = self.splits.train.first(SAMPLES, seed)
         return Evidence(self.splits.card.input_shape, lambda model: loss_and_accuracy(model, subset), samples, seed)
 
+    def scan(self, criterion: str, seed: int) -> tuple[list[Sensitivity], float]:
+        """Of the teacher, and its loss before."""
+        if (criterion, seed) not in self.scans:
+            evidence, baseline = self.evidence(seed), deepcopy(self.teacher)
+            recalibrate_(baseline, self.splits.train.first(SAMPLES, seed))
+            points = structured.scan(self.teacher, _params(criterion, CUTS[0]), evidence)
+            self.scans[criterion, seed] = (points, evidence.score(baseline)[0])
+        return self.scans[criterion, seed]
+
     def costs(self, model: nn.Module) -> Row:
         """Both accuracies and what the model costs on paper."""
         return {
@@ -90,9 +103,11 @@ def main() -> None:
         kept(bench, "one shot", criterion, 0.7, 0)
     chosen = max((row for row in known(bench) if row["kind"] == "one shot"), key=_validation)["method"]
     kept(bench, "select", "taylor", 0.7, 0)
-    for cut, epochs in [(HEADLINE_CUT, LONG), *((cut, SHORT) for cut in CUTS)]:
-        kept(bench, "recovered", chosen, cut, 0, epochs)
-        kept(bench, "recovered peer", "magnitude", cut, 0, epochs)
+    kept(bench, "select", "magnitude", 0.7, 0)
+    for seed in SEEDS:
+        for cut, epochs in TRAINED:
+            kept(bench, "recovered", chosen, cut, seed, epochs)
+            kept(bench, "recovered peer", "magnitude", cut, seed, epochs)
     for seed in SEEDS:
         for cut in CUTS:
             for criterion in CRITERIA:
@@ -126,27 +141,30 @@ def cut_ours(bench: Bench, criterion: str, cut: float, seed: int, step: str) -> 
     recalibrate, compensate = STEPS[step]
     params = _params(criterion, cut, recalibrate=recalibrate, compensate=compensate)
     evidence, model = bench.evidence(seed), deepcopy(bench.teacher)
-    if (criterion, seed) not in bench.scans:
-        baseline = deepcopy(model)
-        recalibrate_(baseline, bench.splits.train.first(SAMPLES, seed))
-        points = structured.scan(model, _params(criterion, cut), evidence)
-        bench.scans[criterion, seed] = (points, evidence.score(baseline)[0])
-    list(structured.shrink_(model, params, evidence, *bench.scans[criterion, seed], [1.0]))
+    list(structured.shrink_(model, params, evidence, *bench.scan(criterion, seed), [1.0]))
     return model
 
 
-def cut_peer(bench: Bench, peer: str, cut: float) -> Normalised:
-    """By torch-pruning; of the pruning ratios that bisection tries, the one that comes nearest to the target's MACs."""
+def cut_peer(bench: Bench, peer: str, cut: float, *, once: bool = False) -> Normalised:
+    """By torch-pruning; of the pruning ratios that bisection tries, the one that comes nearest to the target's MACs.
+
+    once: gradients are taken for the first ratio alone.
+    """
     shape = bench.splits.card.input_shape
     target = (1 - cut) * macs(bench.teacher, shape)
     samples, (importance, everywhere) = bench.splits.train.first(SAMPLES, 0), PEERS[peer]
     low, high = 0.0, 1.0
     best, distance = deepcopy(bench.teacher), float("inf")
+    gradients: list[torch.Tensor | None] = []
     for _ in range(SEARCHES):
         ratio = (low + high) / 2
         model = deepcopy(bench.teacher).eval()
-        if "taylor" in peer:
+        if gradients and once:
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = None if gradient is None else gradient.clone()
+        elif "taylor" in peer:
             target_loss(model(samples.inputs(slice(None))), samples.targets(slice(None))).backward()
+            gradients = [None if own.grad is None else own.grad.clone() for own in model.parameters()]
         tp.pruner.BasePruner(
             model,
             torch.zeros(2, *shape),
@@ -181,8 +199,21 @@ def one_shot_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -
 
 
 def recovered(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
-    """Cut and refitted, then trained towards the teacher."""
-    return _recovered(bench, cut_ours(bench, criterion, cut, seed, "compensated"), seed, epochs)
+    """Cut by scope auto and refitted, then trained towards the teacher; the trials of the scopes cost beside that."""
+    evidence, begun = bench.evidence(seed), time.process_time()
+
+    def cut_by(scope: str) -> Normalised:
+        params, model = _params(criterion, cut, compensate=True, scope=scope), deepcopy(bench.teacher)
+        list(structured.shrink_(model, params, evidence, *bench.scan(criterion, seed), [1.0]))
+        return model
+
+    def recover_(candidate: nn.Module, _: str) -> float:
+        _train_(bench, candidate, _recovery().step, seed)
+        return accuracy(candidate, bench.splits.validation)
+
+    scope = best_scope(cut_by, recover_)
+    seconds = round(time.process_time() - begun, 1)
+    return {"scope": scope, "trials_cpu_s": seconds, **_recovered(bench, cut_by(scope), seed, epochs)}
 
 
 def recovered_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -> Row:
@@ -191,18 +222,27 @@ def recovered_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) 
 
 
 def select(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
-    """Seconds to choose the channels for a target in MACs by Taylor: medians of three, in turns."""
+    """Seconds to choose the channels for a target in MACs, and to cut them: medians of three, in turns.
+
+    By Taylor's criterion with one threshold for all, or by magnitude, the share of each layer alike. torch-pruning asks
+    for gradients at every ratio that is tried, as its examples do; for the second figure they are kept instead.
+    """
+    own, peer, scope = (
+        ("taylor", "taylor, global", "global") if criterion == "taylor" else ("l1", "magnitude", "uniform")
+    )
 
     def ours(scope: str) -> None:
-        params = _params(criterion, cut, recalibrate=False).model_copy(update={"scope": scope})
+        params = _params(own, cut, recalibrate=False, scope=scope)
         evidence, model = bench.evidence(seed), deepcopy(bench.teacher)
         points = structured.scan(model, params, evidence) if scope == "sensitivity" else []
-        list(structured.shrink_(model, params, evidence, points, evidence.score(model)[0], [1.0]))
+        baseline = evidence.score(model)[0] if scope == "sensitivity" else 0.0
+        list(structured.shrink_(model, params, evidence, points, baseline, [1.0]))
 
     calls: dict[str, Callable[[], object]] = {
-        "seconds_global": lambda: ours("global"),
+        "seconds_without_scan": lambda: ours(scope),
         "seconds_with_scan": lambda: ours("sensitivity"),
-        "seconds_torch_pruning": lambda: cut_peer(bench, "taylor, global", cut),
+        "seconds_torch_pruning": lambda: cut_peer(bench, peer, cut),
+        "seconds_torch_pruning_one_gradient": lambda: cut_peer(bench, peer, cut, once=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(3):
@@ -217,34 +257,48 @@ def summarise(bench: Bench) -> None:
     """The headline figures of the rows measured so far; what has not been measured is null."""
     rows = known(bench)
     dense = macs(bench.teacher, bench.splits.card.input_shape)
-    ours = {(row["cut"], row["epochs"]): row for row in rows if row["kind"] == "recovered"}
-    theirs = {(row["cut"], row["epochs"]): row for row in rows if row["kind"] == "recovered peer"}
-    good = [row for row in ours.values() if bench.facts["accuracy"] - row["accuracy"] <= ALLOWED_DROP]
+    seeds = sorted({row["seed"] for row in rows if row["kind"] == "recovered peer"})
+    ours = {(row["cut"], row["epochs"], row["seed"]): row for row in rows if row["kind"] == "recovered"}
+    theirs = {(row["cut"], row["epochs"], row["seed"]): row for row in rows if row["kind"] == "recovered peer"}
+    good = [found for found in (_mean(ours, *trained) for trained in TRAINED) if found and _small_loss(bench, found)]
     smallest = min(good, key=lambda row: row["macs"], default=None)
-    compared = len(ours.keys() & theirs.keys()) == len(CUTS) + 1
-    margins = [100 * (ours[key]["accuracy"] - theirs[key]["accuracy"]) for key in ours.keys() & theirs.keys()]
-    timed = next((row for row in rows if row["kind"] == "select"), None)
+    margins = {
+        f"{cut} {epochs}": 100 * statistics.fmean(ours[key]["accuracy"] - theirs[key]["accuracy"] for key in keys)
+        for cut, epochs in TRAINED
+        if (keys := [(cut, epochs, seed) for seed in seeds if (cut, epochs, seed) in ours.keys() & theirs.keys()])
+    }
+    taylor, magnitude = (
+        next((row for row in rows if row["kind"] == "select" and row["method"] == method), None)
+        for method in ("taylor", "magnitude")
+    )
     headline = {
         "macs_ratio_at_0p3pp": dense / smallest["macs"] if smallest else None,
         "latency_ratio_at_0p3pp": 1 / smallest["latency_share"] if smallest else None,
-        "min_margin_vs_torch_pruning_pp": min(margins) if compared else None,
-        "select_seconds_vs_torch_pruning": _faster(timed, "seconds_with_scan"),  # as the recovered rows choose
-        "select_seconds_vs_torch_pruning_without_scan": _faster(timed, "seconds_global"),
+        "min_margin_vs_torch_pruning_pp": min(margins.values()) if len(margins) == len(TRAINED) else None,
+        "select_seconds_vs_torch_pruning": _faster(taylor, "without_scan", "torch_pruning"),
+        "select_seconds_vs_torch_pruning_one_gradient": _faster(taylor, "without_scan", "torch_pruning_one_gradient"),
+        "select_seconds_vs_torch_pruning_magnitude": _faster(magnitude, "without_scan", "torch_pruning"),
+        "select_seconds_vs_torch_pruning_with_scan": _faster(taylor, "with_scan", "torch_pruning"),
         "teacher_accuracy": bench.facts["accuracy"],
     }
     shown = [{key: value for key, value in row.items() if key != "recipe"} for row in rows]
     fashion.keep("pruning", sorted({row["seed"] for row in rows}), shown, headline)
 
 
+def _mean(rows: dict[tuple[float, int, int], Row], cut: float, epochs: int) -> Row | None:
+    """Over the seeds; None where not one was measured."""
+    own = [row for key, row in rows.items() if key[:2] == (cut, epochs)]
+    keys = ("macs", "latency_share", "accuracy")
+    return {key: statistics.fmean(row[key] for row in own) for key in keys} if own else None
+
+
+def _small_loss(bench: Bench, row: Row) -> bool:
+    return bool(bench.facts["accuracy"] - row["accuracy"] <= ALLOWED_DROP)
+
+
 def _recovered(bench: Bench, model: Normalised, seed: int, epochs: int) -> Row:
-    recovery, splits = _recovery(), bench.splits
-    train = recovery.final.model_copy(update={"epochs": epochs})
-    objective = Objective(recovery.losses, recovery.target_weight)
-    scratch = Scratch(fashion.WORK / "scratch", "bench", splits.card.sha256)
-    answers = ask([bench.teacher], splits.train, recovery.answers, objective, train, seed=seed, scratch=scratch)
-    begun = time.process_time()
-    lesson = Lesson(objective, answers)
-    fit_(model, splits.train, splits.validation, train, seed=seed, series="recovery", lesson=lesson)
+    splits, begun = bench.splits, time.process_time()
+    _train_(bench, model, _recovery().final.model_copy(update={"epochs": epochs}), seed)
     seconds = time.process_time() - begun
     one = splits.test.first(1, 0)
     reference = deployed(bench.teacher, splits.card, one)
@@ -252,12 +306,24 @@ def _recovered(bench: Bench, model: Normalised, seed: int, epochs: int) -> Row:
     return {**bench.costs(model), "latency_share": latency, "cpu_s": round(seconds, 1)}
 
 
-def _params(criterion: str, cut: float, *, recalibrate: bool = True, compensate: bool = False) -> ChannelPruning:
+def _train_(bench: Bench, model: nn.Module, train: Train, seed: int) -> None:
+    recovery, splits = _recovery(), bench.splits
+    objective = Objective(recovery.losses, recovery.target_weight)
+    scratch = Scratch(fashion.WORK / "scratch", "bench", splits.card.sha256)
+    answers = ask([bench.teacher], splits.train, recovery.answers, objective, train, seed=seed, scratch=scratch)
+    lesson = Lesson(objective, answers)
+    fit_(model, splits.train, splits.validation, train, seed=seed, series="recovery", lesson=lesson)
+
+
+def _params(
+    criterion: str, cut: float, *, recalibrate: bool = True, compensate: bool = False, scope: str = "sensitivity"
+) -> ChannelPruning:
     return ChannelPruning.model_validate(
         {
             "pattern": "channel",
             "target": {"macs": 1 - cut},
             "criterion": {"method": criterion},
+            "scope": scope,
             "sensitivity": {"ratios": [0.25, 0.5, 0.75, 0.9]},
             "round_to": _round_to(cut),
             "recalibrate": recalibrate,
@@ -276,11 +342,11 @@ def _recovery() -> Any:
 
 
 def _recipe(bench: Bench) -> str:
-    return f"{bench.facts['recipe']} {_recovery().model_dump_json()} {SAMPLES}"
+    return f"{bench.facts['recipe']} {bench.facts['accuracy']} {_recovery().model_dump_json()} {SAMPLES}"
 
 
-def _faster(timed: Row | None, ours: str) -> float | None:
-    return timed["seconds_torch_pruning"] / timed[ours] if timed else None
+def _faster(timed: Row | None, ours: str, theirs: str) -> float | None:
+    return timed[f"seconds_{theirs}"] / timed[f"seconds_{ours}"] if timed else None
 
 
 def _validation(row: Row) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -22,17 +22,14 @@ from tasks.params import ChannelPruning, Factory
 from tasks.params.prune import CostTarget
 from tasks.params.students import PrunedTeacher, Slim, Student
 from tasks.plugins import resolve
-from tasks.prune.allocation import Sensitivity, allocate
-from tasks.prune.channels import Group, groups, remove_
-from tasks.prune.cost import Measure, deployed, relative_latency
-from tasks.prune.criteria import CRITERIA
+from tasks.prune.allocation import Unreachable
+from tasks.prune.cost import timed_operations
 from tasks.prune.evidence import Evidence
-from tasks.prune.structured import kept_channels, scan, weakest
+from tasks.prune.structured import scan, shrink_
 
 FIELD: Final = "distill.model"
 WIDTHS: Final = ("widths", "channels", "hidden")
 OFFERED: Final = ("in_shape", "classes")
-LATENCY_STEPS: Final = 6
 
 
 def build_student(
@@ -137,111 +134,33 @@ def _positions(count: int, share: float) -> list[int]:
     return [round(place * (count - 1) / (kept - 1)) for place in range(kept)] if kept > 1 else [0]
 
 
-@dataclass(frozen=True)
-class _Cutter:
-    """The teacher, what can be cut from it, and what the scan says that would do.
-
-    points, baseline: the scan and the loss before it.
-    """
-
-    dense: Normalised
-    groups: Sequence[Group]
-    points: Sequence[Sensitivity]
-    baseline: float
-    params: PrunedTeacher
-    input_shape: Sequence[int]
-
-    def cut(self, ratios: Mapping[str, float]) -> Normalised:
-        """A copy without its weakest channels, at these pruning ratios."""
-        smaller = deepcopy(self.dense)
-        kept = {
-            group.name: kept_channels(group.channels, ratios[group.name], self.params.round_to) for group in self.groups
-        }
-        remove_(smaller, self.input_shape, {group.name: weakest(group, kept[group.name]) for group in self.groups})
-        return smaller
-
-    def smallest(self) -> Normalised:
-        """A copy cut by the largest ratios scanned."""
-        return self.cut({group.name: max(self.params.sensitivity.ratios) for group in self.groups})
-
-    def within(self, share: float, measure: Measure) -> Normalised:
-        """The copy whose loss rises least among those with at most `share` of what `measure` says of the teacher."""
-        whole = measure(self.dense)
-        ratios = allocate(self.points, self.baseline, lambda ratios: measure(self.cut(ratios)) / whole, share)
-        return self.cut(ratios)
-
-
 def _pruned(params: PrunedTeacher, teacher: Normalised, card: Card, validation: Samples, seed: int) -> Normalised:
-    cutter = _cutter(params, teacher, card, validation.first(params.sensitivity.samples, seed), seed)
-
-    def operations(model: nn.Module) -> float:
-        return macs(model, card.input_shape)
-
-    target = params.target
-    if target.macs is not None:
-        return _within(cutter, target.macs, operations, "macs")
-    if target.parameters is not None:
-        return _within(cutter, target.parameters, parameters, "parameters")
-    assert target.latency is not None
-    one = validation.first(1, seed)
-    reference = deployed(cutter.dense, card, one)
-
-    def latency(model: nn.Module) -> float:
-        return relative_latency(deployed(model, card, one), reference, one)
-
-    return _fast_enough(cutter, target.latency, operations, latency)
-
-
-def _cutter(params: PrunedTeacher, teacher: Normalised, card: Card, subset: Samples, seed: int) -> _Cutter:
+    """The teacher cut as the stage prune does it, in one step."""
     # a frozen teacher's student must train
-    dense = deepcopy(teacher).eval().requires_grad_(True)
-    try:
-        found = groups(dense, card.input_shape, CRITERIA[params.criterion.method], samples=subset, seed=seed)
-    except ValueError as error:
-        raise ValueError(f"{FIELD}: pruned_teacher cannot cut this teacher ({error}); name a factory") from None
-
-    def score(candidate: nn.Module) -> tuple[float, float]:
-        return loss_and_accuracy(candidate, subset)
-
-    # `scan` reads all but the target
+    student = deepcopy(teacher).eval().requires_grad_(True)
+    subset = validation.first(params.sensitivity.samples, seed)
+    measure, share = params.target.measure
     settings = ChannelPruning(
         pattern="channel",
-        target=CostTarget(macs=0.5),
+        target=CostTarget.model_validate({measure: share}),
         criterion=params.criterion,
         sensitivity=params.sensitivity,
         round_to=params.round_to,
         recalibrate=False,  # it is trained whole, whatever its statistics are
     )
-    points = scan(dense, settings, Evidence(card.input_shape, score, subset, seed))
-    return _Cutter(dense, found, points, score(dense)[0], params, card.input_shape)
 
+    def score(candidate: nn.Module) -> tuple[float, float]:
+        return loss_and_accuracy(candidate, subset)
 
-def _within(cutter: _Cutter, share: float, measure: Measure, name: str) -> Normalised:
-    _check_reachable(measure(cutter.smallest()) / measure(cutter.dense), share, name)
-    return cutter.within(share, measure)
-
-
-def _fast_enough(cutter: _Cutter, share: float, operations: Measure, latency: Measure) -> Normalised:
-    """Of the cuts to ever fewer multiply-accumulates, the largest found with at most `share` of the latency.
-
-    latency: of a model, as a share of the teacher's; measured LATENCY_STEPS times.
-    """
-    best = cutter.smallest()
-    _check_reachable(latency(best), share, "latency")
-    low, high = operations(best) / operations(cutter.dense), 1.0
-    for _ in range(LATENCY_STEPS - 1):
-        middle = (low + high) / 2
-        candidate = cutter.within(middle, operations)
-        if latency(candidate) <= share:
-            low, best = middle, candidate
-        else:
-            high = middle
-    return best
-
-
-def _check_reachable(least: float, share: float, name: str) -> None:
-    if least > share:
-        raise ValueError(
-            f"{FIELD}.target.{name} is {share}; the largest ratios scanned leave {least:.3f}; "
-            "raise it or scan higher in sensitivity.ratios"
-        )
+    evidence = Evidence(card.input_shape, score, subset, seed, card)
+    if measure == "latency":
+        evidence = replace(evidence, operations=timed_operations(student, evidence))
+    try:
+        points = scan(student, settings, evidence)
+    except ValueError as error:
+        raise ValueError(f"{FIELD}: pruned_teacher cannot cut this teacher ({error}); name a factory") from None
+    try:
+        list(shrink_(student, settings, evidence, points, score(student)[0], [1.0]))
+    except Unreachable as error:
+        raise ValueError(f"{FIELD}.target.{measure} is {share}; {error.best}") from None
+    return student

@@ -21,8 +21,8 @@ Call = Callable[[npt.NDArray[np.float32]], Answers]
 BATCH: Final = 1000
 
 
-def open_session(path: Path, threads: int = 1, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    """The file, opened on the CPU with `threads` threads that do not spin while they wait.
+def open_session(file: Path | bytes, threads: int = 1, optimised: Path | None = None) -> onnxruntime.InferenceSession:
+    """The file, or what stands in one, opened on the CPU with `threads` threads that do not spin while they wait.
 
     optimised: where the graph that is really run is written to.
     """
@@ -32,7 +32,9 @@ def open_session(path: Path, threads: int = 1, optimised: Path | None = None) ->
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if optimised:
         options.optimized_model_filepath = str(optimised)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        file if isinstance(file, bytes) else str(file), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def open_onnxruntime(path: Path, threads: int = 1) -> Call:

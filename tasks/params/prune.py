@@ -53,7 +53,7 @@ Criterion = Annotated[
 ChannelCriterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm, Field(discriminator="method")]
 HeadCriterion = Annotated[Random | L1 | L2 | Taylor | Fpgm, Field(discriminator="method")]
 WeightCriterion = Annotated[Random | L1 | L2 | Taylor | Lamp | Wanda | SparseGpt, Field(discriminator="method")]
-Scope = Literal["sensitivity", "uniform", "global", "isomorphic"]
+Scope = Literal["auto", "sensitivity", "uniform", "global", "isomorphic"]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -123,7 +123,10 @@ Target = Annotated[
 
 
 class Ladder(Section):
-    """For `target: budget`: shares of the dense model's multiply-accumulates, tried in turn while the budget lasts."""
+    """For `target: budget`: shares of the dense model, tried in turn while the budget lasts.
+
+    Of its multiply-accumulates; by pattern unstructured, of its weights.
+    """
 
     shares: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)] = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
 
@@ -145,6 +148,11 @@ class SparsityTarget(Section):
     """Share of the weights that become zero."""
 
     sparsity: Share
+
+
+WeightTarget = Annotated[
+    Annotated[SparsityTarget, Tag("by_share")] | Annotated[Literal["budget"], Tag("by_budget")], Discriminator(_kind)
+]
 
 
 class Recovery(Section):
@@ -218,16 +226,21 @@ class LayerPruning(Pruning):
 
 class UnstructuredPruning(Pruning):
     pattern: Literal["unstructured"]
-    target: SparsityTarget
+    target: WeightTarget
+    ladder: Ladder = Ladder()
     criterion: WeightCriterion = L1(method="l1")
     schedule: Schedule = Cubic(method="cubic")
     sensitivity: Sensitivity = Sensitivity()
 
 
 class NmPruning(Pruning):
-    """Of every `m` weights that follow each other along the inputs, `n` stay."""
+    """Of every `m` weights that follow each other along the inputs, `n` stay.
+
+    target: budget takes them one by one, from m - 1 down to n, while the budget lasts.
+    """
 
     pattern: Literal["n_m"]
+    target: Literal["budget"] | None = None
     n: Count = 2
     m: Count = 4
     criterion: WeightCriterion = L1(method="l1")

@@ -24,6 +24,11 @@ class StudentTarget(Section):
             raise ValueError("give exactly one of macs, parameters and latency")
         return self
 
+    @property
+    def measure(self) -> tuple[str, float]:
+        """Its name, and the share."""
+        return next((name, share) for name, share in self if share is not None)
+
 
 class PrunedTeacher(Section):
     """The teacher with channels cut out, its other weights kept."""

@@ -21,7 +21,11 @@ SMALLEST: Final = (
 
 
 class Unreachable(ValueError):
-    """The target cannot be met; the message says the best that was found."""
+    """The target cannot be met; `best` says what was found instead and what would do."""
+
+    def __init__(self, target: float, best: str) -> None:
+        super().__init__(f"prune.target is {target}; {best}")
+        self.best = best
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,9 @@ def ranked(scores: Mapping[str, Tensor], kinds: Mapping[str, str], cost: Cost, t
 
 
 def measured(plan: Plan, least: float, cost: Cost, target: float) -> dict[str, float]:
-    """Of the plans for ever fewer multiply-accumulates the largest found that costs at most `target`.
+    """Of the plans for ever less by a foretold cost the largest found that really costs at most `target`.
 
-    plan: ratios by the share of multiply-accumulates that they leave, down to `least`. cost: measured on each of
+    plan: ratios by the share that they leave by the foretold cost, down to `least`. cost: measured on each of
     MEASUREMENTS plans.
 
     Raises:
@@ -94,7 +98,7 @@ def measured(plan: Plan, least: float, cost: Cost, target: float) -> dict[str, f
     found = plan(least)
     best = cost(found)
     if best > target:
-        raise Unreachable(f"prune.target is {target}; the fewest multiply-accumulates leave {best:.3f}; raise it")
+        raise Unreachable(target, f"the smallest that its layers can be leaves {best:.3f}; raise it")
     low, high = least, 1.0
     for _ in range(MEASUREMENTS - 1):
         middle = (low + high) / 2
@@ -110,7 +114,7 @@ def _least(plan: Plan, high: float, cost: Cost, target: float, best: str) -> dic
     """The plan for the smallest number up to `high` that costs at most `target`."""
     least = cost(plan(high))
     if least > target:
-        raise Unreachable(f"prune.target is {target}; {best.format(least)}")
+        raise Unreachable(target, best.format(least))
     low = 0.0
     for _ in range(60):  # fine enough to tell layers apart whose pruning costs nothing
         middle = (low + high) / 2

@@ -76,8 +76,9 @@ def shrink_(model: nn.Module, params: LayerPruning, evidence: Evidence, shares: 
         _skip_if_there_(bare, name)
     if (least := left(bare)) > target:
         raise Unreachable(
-            f"prune.target is {target}; without any of its {len(removable)} removable blocks {least:.3f} of the "
-            f"{measure} is left; raise it, list more in prune.blocks, or ignore less"
+            target,
+            f"without any of its {len(removable)} removable blocks {least:.3f} of the "
+            f"{measure} is left; raise it, list more in prune.blocks, or ignore less",
         )
     for share in shares:
         while left(model) > 1 - share * (1 - target):

@@ -16,9 +16,12 @@ from tasks.measure.runtime import Call, open_onnxruntime
 from tasks.measure.size import macs, parameters
 from tasks.measure.timing import interleaved
 from tasks.prune.evidence import Evidence
+from tasks.prune.graph import layers
+from tasks.prune.operations import OperationTable, operation_table
 
 Measure = Callable[[nn.Module], float]
 COUNTED: Final = ("macs", "parameters")
+ROUNDS, RUNS = 20, 20
 FIELD: Final = "distill.model"
 
 
@@ -40,8 +43,16 @@ def deployed(model: nn.Module, card: Card, samples: Samples) -> Call:
 def relative_latency(call: Call, reference: Call, samples: Samples) -> float:
     """p50 latency of `call` at batch 1, as a share of the reference's; the two take turns."""
     batch = samples.inputs(slice(0, 1)).numpy()
-    timings = interleaved({"call": call, "reference": reference}, batch, rounds=20, runs=20)
+    timings = interleaved({"call": call, "reference": reference}, batch, rounds=ROUNDS, runs=RUNS)
     return timings["call"].latency_ms_p50 / timings["reference"].latency_ms_p50
+
+
+def timed_operations(model: nn.Module, evidence: Evidence) -> OperationTable:
+    """What each of its layers costs in ONNX Runtime as a function of its channels, measured here and now."""
+    card, one = _deployable(evidence)
+    calls = {"model": deployed(model, card, one)}
+    whole = interleaved(calls, one.inputs(slice(None)).numpy(), rounds=ROUNDS, runs=RUNS)["model"]
+    return operation_table(layers(model, evidence.input_shape), whole.latency_ms_p50)
 
 
 def _macs(dense: nn.Module, evidence: Evidence) -> Measure:

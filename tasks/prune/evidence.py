@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tasks.data.batches import Samples, in_order
 from tasks.data.dataset import Card
 from tasks.prune.allocation import Score
+from tasks.prune.operations import OperationTable
 from tasks.training.objective import target_loss
 
 Layers = Iterable[nn.Module]
@@ -28,6 +29,7 @@ class Evidence:
     score: loss and accuracy of a model on the validation subset.
     samples: of the training, for criteria that ask for them, BatchNorm statistics and compensation.
     card: of the data, for targets that are measured on the file.
+    operations: for a target of latency, what the layers cost by their channels.
     """
 
     input_shape: Sequence[int]
@@ -35,6 +37,7 @@ class Evidence:
     samples: Samples | None = None
     seed: int = 0
     card: Card | None = None
+    operations: OperationTable | None = None
 
 
 def input_changes(model: nn.Module, samples: Samples, layers: Layers) -> dict[nn.Module, Tensor]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any, Final
 
 import torch
@@ -13,6 +16,8 @@ TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 PRUNED: Final = (nn.Conv1d, nn.Conv2d, nn.Linear, *TRANSPOSED)
 OUTPUTS: Final = (tp.prune_conv_out_channels, tp.prune_linear_out_channels, tp.prune_depthwise_conv_out_channels)
 INPUTS: Final = (tp.prune_conv_in_channels, tp.prune_linear_in_channels)
+
+Tied = nn.Conv1d | nn.Conv2d | nn.Linear | nn.ConvTranspose1d | nn.ConvTranspose2d
 
 
 class Graph:
@@ -56,6 +61,22 @@ def role(item: Any) -> str | None:
     return "makes" if cut in OUTPUTS else "reads" if cut in INPUTS else None
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer that runs.
+
+    inputs, outputs: its channels or features; of a layer in groups, the inputs of one.
+    input_shapes: of one sample, for each time that it runs in a pass.
+    positions: at which it multiplies all its weights, in all these.
+    """
+
+    module: Tied
+    inputs: int
+    outputs: int
+    input_shapes: tuple[tuple[int, ...], ...]
+    positions: int
+
+
 def called(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
     """Convolutions and linear layers in the order in which they run; the last one gives the output."""
     found: list[nn.Module] = []
@@ -71,6 +92,43 @@ def called(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
     for handle in handles:
         handle.remove()
     return found
+
+
+def layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Layer]:
+    """The model's convolutions and linear layers that run, by name."""
+    shapes: defaultdict[nn.Module, list[tuple[int, ...]]] = defaultdict(list)
+    positions: defaultdict[nn.Module, int] = defaultdict(int)
+
+    def watch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen = inputs[0] if isinstance(layer, TRANSPOSED) else output
+        across = seen.shape[1:-1] if isinstance(layer, nn.Linear) else seen.shape[2:]
+        shapes[layer].append(tuple(inputs[0].shape[1:]))
+        positions[layer] += prod(across)
+
+    handles = [module.register_forward_hook(watch) for module in model.modules() if isinstance(module, PRUNED)]
+    training = model.training
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, *input_shape))
+    model.train(training)
+    for handle in handles:
+        handle.remove()
+    return {
+        name: Layer(module, *shape_of(module), tuple(shapes[module]), positions[module])
+        for name, module in model.named_modules()
+        if isinstance(module, Tied) and module in shapes
+    }
+
+
+def shape_of(layer: Tied) -> tuple[int, int]:
+    """Inputs, of a layer in groups those of one, and outputs."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.in_channels // layer.groups, layer.out_channels
+
+
+def cell(layer: Tied) -> int:
+    """Weights per pair of an input and an output."""
+    return prod(layer.weight.shape[2:])
 
 
 def check_runs(model: nn.Module, input_shape: Sequence[int], name: str) -> None:

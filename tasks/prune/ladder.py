@@ -7,6 +7,8 @@ from copy import deepcopy
 
 from torch import nn
 
+from tasks.params import ChannelPruning, Prune, UnstructuredPruning
+from tasks.params.prune import CostTarget, HeadPruning, LayerPruning, NmPruning, SparsityTarget
 from tasks.prune.allocation import Unreachable
 from tasks.prune.diary import Entry
 
@@ -15,22 +17,21 @@ Recover = Callable[[nn.Module, str, float], Entry]
 
 
 def climb(
-    model: nn.Module, shares: Sequence[float], operations: Callable[[nn.Module], int], cut_: Cut, recover_: Recover
+    model: nn.Module, shares: Sequence[float], size: Callable[[nn.Module], int], cut_: Cut, recover_: Recover
 ) -> tuple[nn.Module, list[Entry]]:
     """The smallest model inside the budget, and an entry per rung; `model` itself stays as it is.
 
-    shares: of the multiply-accumulates, falling. cut_: to a share of what the model has now.
+    shares: of the size that it has, falling. cut_: down to such a share.
     The first rung outside the budget is the last, as is one that no cut reaches; where not one is inside, `model` is
     what is left.
     """
-    best, dense, entries = model, operations(model), list[Entry]()
+    best, dense, entries = model, size(model), list[Entry]()
     for share in shares:
-        step = share * dense / operations(best)
-        if step >= 1:  # whole channels and blocks go further than asked
+        if share * dense >= size(best):  # whole channels and blocks go further than asked
             continue
         candidate = deepcopy(best)
         try:
-            cut_(candidate, step)
+            cut_(candidate, share)
         except Unreachable:
             break
         entries.append(recover_(candidate, f"rung {len(entries) + 1}", share))
@@ -38,3 +39,20 @@ def climb(
             break
         best = candidate
     return best, entries
+
+
+def rungs(params: Prune) -> Sequence[float]:
+    """The shares to try: of N:M, all between its m and its n."""
+    if isinstance(params, NmPruning):
+        return [n / params.m for n in range(params.m - 1, params.n - 1, -1)]
+    return params.ladder.shares
+
+
+def rung(params: Prune, share: float, left: float) -> Prune:
+    """The params by which to cut down to `share` of the dense model, of which `left` is there still."""
+    if isinstance(params, NmPruning):
+        return params.model_copy(update={"target": None, "n": round(share * params.m)})
+    if isinstance(params, UnstructuredPruning):
+        return params.model_copy(update={"target": SparsityTarget(sparsity=1 - share)})
+    assert isinstance(params, ChannelPruning | HeadPruning | LayerPruning)
+    return params.model_copy(update={"target": CostTarget(macs=share / left)})

@@ -48,6 +48,11 @@ def shrink_(
     return unstructured.shrink_(model, params, evidence, shares)
 
 
+def is_scanned_for(params: Prune) -> bool:
+    """Whether the scan says how much each layer loses, and must be made anew for a model that has changed."""
+    return isinstance(params, ChannelPruning | HeadPruning) and params.scope in ("auto", "sensitivity")
+
+
 def _recalibrated(model: nn.Module, params: Prune, evidence: Evidence) -> nn.Module:
     """What the scan's losses are measured against: statistics from the same samples as theirs."""
     if not params.recalibrate or evidence.samples is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -17,14 +18,17 @@ from tasks.measure.accuracy import accuracy, loss_and_accuracy
 from tasks.measure.size import macs, nonzero, parameters
 from tasks.models.normalised import Normalised
 from tasks.params import Prune, Train
-from tasks.params.prune import ChannelPruning, CostTarget, HeadPruning, LayerPruning, NmPruning, UnstructuredPruning
+from tasks.params.prune import ChannelPruning, CostTarget, HeadPruning, NmPruning, UnstructuredPruning
 from tasks.prune import unstructured
 from tasks.prune.allocation import Sensitivity
+from tasks.prune.cost import timed_operations
 from tasks.prune.diary import Entry, Judge, Limits, judge_of
 from tasks.prune.evidence import Evidence
-from tasks.prune.ladder import climb
-from tasks.prune.patterns import scan, shrink_
+from tasks.prune.ladder import climb, rung, rungs
+from tasks.prune.operations import Operation
+from tasks.prune.patterns import is_scanned_for, scan, shrink_
 from tasks.prune.schedules import SCHEDULES
+from tasks.prune.scopes import best_scope
 from tasks.training.curves import write_curves, write_rows
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
@@ -103,14 +107,19 @@ def prune(
     evidence = Evidence(shape, score, data.coreset.first(params.calibration_samples, seed), seed, data.card)
     judge = judge_of(teacher, data.validation, Limits(max_accuracy_drop, max_class_recall_drop))
     recoverer = Recoverer(params, teacher, data, judge, seed, scratch_of(files.scratch, "prune", data.card.sha256))
+    if _measure(params) == "latency":
+        table = timed_operations(model, evidence)
+        evidence = replace(evidence, operations=table)
+        files.writes["diary"].mkdir(parents=True, exist_ok=True)
+        write_rows(table.rows, Operation, files.writes["diary"] / "latency.csv")
     points = scan(model, params, evidence)
     if isinstance(params, UnstructuredPruning | NmPruning):
         for note in unstructured.notes(model, params):
             log.warning("prune: %s", note)
-        _by_schedule_(model, params, evidence, points, recoverer)
-    elif params.target == "budget":
-        model = _down_the_ladder(model, params, evidence, recoverer)
+    if params.target == "budget":
+        model = _down_the_ladder(model, params, evidence, points, recoverer)
     else:
+        params = _scoped(model, params, evidence, points, recoverer)
         _by_schedule_(model, params, evidence, points, recoverer)
     _write(model, data, points, recoverer, files)
     return {
@@ -133,32 +142,68 @@ def _by_schedule_(
         recoverer.recover_(model, train, f"step {step}", shares[step - 1], keep)
 
 
+def _scoped(
+    model: nn.Module, params: Prune, evidence: Evidence, points: list[Sensitivity], recoverer: Recoverer
+) -> Prune:
+    """With scope auto, the scope by which the model, cut at once, does best on validation data after one step."""
+    if not isinstance(params, ChannelPruning | HeadPruning) or params.scope != "auto":
+        return params
+
+    def cut(scope: str) -> nn.Module:
+        candidate = deepcopy(model)
+        list(shrink_(candidate, params.model_copy(update={"scope": scope}), evidence, points, [1.0]))
+        return candidate
+
+    def recover_(candidate: nn.Module, scope: str) -> float:
+        return recoverer.recover_(candidate, params.recovery.step, f"scope {scope}", 1.0).accuracy
+
+    chosen = best_scope(cut, recover_)
+    log.info("prune: scope auto takes %s", chosen)
+    return params.model_copy(update={"scope": chosen})
+
+
 def _down_the_ladder(
-    model: Normalised, params: ChannelPruning | HeadPruning | LayerPruning, evidence: Evidence, recoverer: Recoverer
+    model: Normalised, params: Prune, evidence: Evidence, points: list[Sensitivity], recoverer: Recoverer
 ) -> Normalised:
     """The smallest model inside the budget, recovered at last as `recovery.final` says."""
 
+    def size(candidate: nn.Module) -> int:
+        if isinstance(params, UnstructuredPruning | NmPruning):
+            return sum(int(mask.sum()) for mask in unstructured.surviving(candidate, params.ignore).values())
+        return macs(candidate, evidence.input_shape)
+
     def cut_(candidate: nn.Module, share: float) -> None:
-        rung = params.model_copy(update={"target": CostTarget(macs=share)})
-        list(shrink_(candidate, rung, evidence, scan(candidate, rung, evidence), [1.0]))
+        left = size(candidate) / dense
+        own = scan(candidate, params, evidence) if left < 1 and is_scanned_for(params) else points
+        cut = _scoped(candidate, rung(params, share, left), evidence, own, recoverer)
+        list(shrink_(candidate, cut, evidence, own, [1.0]))
 
-    def recover_(candidate: nn.Module, step: str, aim: float) -> Entry:
-        return recoverer.recover_(candidate, params.recovery.step, step, aim)
+    def recover_(candidate: nn.Module, train: Train, step: str, aim: float) -> Entry:
+        single = isinstance(params, UnstructuredPruning | NmPruning)
+        keep = unstructured.surviving(candidate, params.ignore) if single else None
+        return recoverer.recover_(candidate, train, step, aim, keep)
 
-    best, entries = climb(
-        model, params.ladder.shares, lambda candidate: macs(candidate, evidence.input_shape), cut_, recover_
-    )
+    def recover_step_(candidate: nn.Module, step: str, aim: float) -> Entry:
+        return recover_(candidate, params.recovery.step, step, aim)
+
+    dense = size(model)
+    best, entries = climb(model, rungs(params), size, cut_, recover_step_)
     inside = [entry for entry in entries if entry.inside]
     if not inside:
         log.warning(
             "prune: prune.target is budget, and no rung of the ladder is within it%s; the student is handed on whole",
             f": the largest has a drop of up to {entries[0].accuracy_drop_upper95:.4f}" if entries else "",
         )
-    last = recoverer.recover_(best, params.recovery.final, "final", inside[-1].aim if inside else 1.0)
+    last = recover_(best, params.recovery.final, "final", inside[-1].aim if inside else 1.0)
     if inside and not last.inside:
         log.warning("prune: the final recovery left the budget: a drop of up to %.4f", last.accuracy_drop_upper95)
     assert isinstance(best, Normalised)
     return best
+
+
+def _measure(params: Prune) -> str | None:
+    target = params.target
+    return target.measure[0] if isinstance(target, CostTarget) else None
 
 
 def _write(model: Normalised, data: Splits, points: list[Sensitivity], recoverer: Recoverer, files: Files) -> None:

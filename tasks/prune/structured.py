@@ -20,6 +20,7 @@ from tasks.prune.criteria import COMPARABLE, CRITERIA
 from tasks.prune.evidence import Evidence
 from tasks.prune.graph import called
 from tasks.prune.selection import ignored
+from tasks.prune.sizes import Footprint
 from tasks.prune.unstructured import Masks
 
 Structured = ChannelPruning | HeadPruning
@@ -70,9 +71,10 @@ def shrink_(
     found = _found(model, params, evidence)
     full = {group.name: group.channels for group in found}
     ratios = _plan(model, params, evidence, found, points, baseline)
-    for share in shares:
+    for step, share in enumerate(shares):
         kept = {name: kept_channels(full[name], share * ratio, _unit(params)) for name, ratio in ratios.items()}
-        cuts = {group.name: weakest(group, kept[group.name]) for group in _found(model, params, evidence)}
+        now = _found(model, params, evidence) if step else found
+        cuts = {group.name: weakest(group, kept[group.name]) for group in now}
         if isinstance(params, ChannelPruning) and params.compensate and evidence.samples is not None:
             remove_refitting_(model, evidence.input_shape, cuts, evidence.samples)
         else:
@@ -138,16 +140,39 @@ def _plan(
             )
         return allocate(points, baseline, cost, share)
 
-    left = _left(model, params, evidence, found, measure)
+    foretold = _foretold(model, params, evidence, found, measure)
     if measure in COUNTED:
-        return planned(left, share)
+        return planned(foretold, share)
     largest = max(params.sensitivity.ratios) if params.scope == "sensitivity" else 1.0
-    operations = _left(model, params, evidence, found, "macs")
-    least = operations({group.name: largest for group in found})
-    return measured(lambda fewer: planned(operations, fewer), least, left, share)
+    least = foretold({group.name: largest for group in found})
+    return measured(lambda less: planned(foretold, less), least, _built(model, params, evidence, found, measure), share)
 
 
-def _left(model: nn.Module, params: Structured, evidence: Evidence, found: Sequence[Group], measure: str) -> Cost:
+def _foretold(model: nn.Module, params: Structured, evidence: Evidence, found: Sequence[Group], measure: str) -> Cost:
+    """What is left at given ratios, without a smaller model where that can be said: of latency by the table."""
+    if not isinstance(params, ChannelPruning):
+        return _built(model, params, evidence, found, measure if measure in COUNTED else "macs")
+    footprint = Footprint.of(model, evidence.input_shape, found)
+    by_measure: dict[str, Callable[[Sequence[int]], float]] = {
+        "macs": footprint.macs,
+        "parameters": footprint.parameters,
+        "bytes": footprint.parameters,
+    }
+    if measure == "latency":
+        if evidence.operations is None:
+            raise ValueError("prune.target: latency needs the table of operations")
+        table = evidence.operations
+        by_measure["latency"] = lambda kept: table.latency_ms(footprint.sizes(kept))
+    cost = by_measure[measure]
+    whole, unit = cost([group.channels for group in found]), _unit(params)
+
+    def left(ratios: Mapping[str, float]) -> float:
+        return cost([kept_channels(group.channels, ratios[group.name], unit) for group in found]) / whole
+
+    return left
+
+
+def _built(model: nn.Module, params: Structured, evidence: Evidence, found: Sequence[Group], measure: str) -> Cost:
     """What is left at given ratios; each size is built and measured once."""
     known: dict[tuple[int, ...], float] = {}
     cost, unit = share_left(measure, model, evidence), _unit(params)

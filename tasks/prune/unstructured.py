@@ -45,6 +45,7 @@ def scan(model: nn.Module, params: WeightPruning, evidence: Evidence) -> list[Se
 
 def shrink_(model: nn.Module, params: WeightPruning, evidence: Evidence, shares: Sequence[float]) -> Iterator[Masks]:
     """Zero weights up to each of `shares` of the target in turn, pausing after each with the masks to respect."""
+    assert params.target != "budget"  # each rung of the ladder has a target of its own
     whole = 1 - params.n / params.m if isinstance(params, NmPruning) else params.target.sparsity
     for share in shares:
         keep = _zero_(model, params, evidence, share * whole, _scores(model, params, evidence))
@@ -68,6 +69,11 @@ def notes(model: nn.Module, params: WeightPruning) -> list[str]:
 def weights(model: nn.Module, leave: set[nn.Module] | None = None) -> dict[str, Tensor]:
     """What may be pruned: the weights of convolutions and linear layers, by parameter name."""
     return {f"{name}.weight": layer.weight for name, layer in _layers(model, leave).items()}
+
+
+def surviving(model: nn.Module, ignore: Sequence[str] = ()) -> Masks:
+    """True where a weight that may be pruned is not zero yet."""
+    return {name: weight.detach() != 0 for name, weight in weights(model, ignored(model, ignore)).items()}
 
 
 def weight_scores(

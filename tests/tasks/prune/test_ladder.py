@@ -30,9 +30,9 @@ def walk(inside, shares=SHARES, floor=0, whole=1):
     asked = []
 
     def cut_(model, share):
-        asked.append(round(share * model.size))
+        asked.append(round(share * 1000))
         if asked[-1] < floor:
-            raise Unreachable("too small")
+            raise Unreachable(share, "too small")
         model.size = asked[-1] // whole * whole
 
     def recover_(model, step, aim):

@@ -25,6 +25,9 @@ ONE_TARGET = "prune.channel.target: give exactly one of macs, parameters, bytes 
         {"pattern": "head", "target": {"bytes": 0.5}},
         {"pattern": "layer", "target": "budget", "blocks": ["body.2"]},
         {"pattern": "n_m"},
+        {"pattern": "n_m", "n": 1, "target": "budget"},
+        {"pattern": "unstructured", "target": "budget", "ladder": {"shares": [0.5, 0.2]}},
+        {**CHANNEL, "scope": "auto"},
         {"pattern": "n_m", "n": 1, "m": 8, "criterion": {"method": "wanda"}},
     ],
 )
@@ -71,6 +74,8 @@ def test_what_is_right_is_read_and_written_the_same(given):
         ({**WEIGHTS, "criterion": {"method": "fpgm"}}, "prune.unstructured.criterion.method is 'fpgm'; it must be on"),
         ({**WEIGHTS, "target": {"sparsity": 1.0}}, "prune.unstructured.target.sparsity is 1.0: input should be less t"),
         ({**CHANNEL, "sensitivity": {"ratios": [0.0]}}, "prune.channel.sensitivity.ratios.0 is 0.0: input should be g"),
+        ({"pattern": "n_m", "target": "budgets"}, "prune.n_m.target is 'budgets': input should be 'budget'"),
+        ({**WEIGHTS, "target": "all"}, "prune.unstructured.target is 'all': input should be 'budget'"),
         ({"pattern": "n_m", "n": 4}, "prune.n_m: n is 4 and m is 4; n of every m weights stay, so n must be below m"),
     ],
 )

@@ -12,8 +12,11 @@ from tasks.data.splits import load_splits, moments
 from tasks.files import Files
 from tasks.measure.size import macs, parameters
 from tasks.params import Factory, Prune
-from tasks.prune import stage
+from tasks.prune import cost, stage
+from tasks.prune.operations import Operation
+from tasks.prune.scopes import SCOPES
 from tasks.prune.stage import prune
+from tasks.prune.unstructured import weights
 from tasks.training import loop
 from tasks.training.curves import read_curves
 
@@ -140,6 +143,81 @@ def test_with_target_budget_it_goes_down_while_the_budget_lasts(
     else:
         assert metrics["macs_share"] == 1 and "no rung of the ladder is within it" in caplog.text
     assert pruned(tmp_path / "again", reads, "ladder", limits=limits) == (metrics, files)
+
+
+@pytest.mark.parametrize(
+    ("given", "aims", "whole"),
+    [
+        ({"pattern": "unstructured", "ladder": {"shares": [0.6, 0.3, 0.1]}}, [0.6, 0.3, 0.1], 0.1),
+        ({"pattern": "n_m", "n": 1}, [0.75, 0.5, 0.25], 0.25),
+    ],
+    ids=["unstructured", "n_m"],
+)
+@pytest.mark.parametrize("allowed", [1.0, 0.0])
+def test_single_weights_go_down_the_ladder_and_stay_zero(
+    tmp_path, reads, epochs, monkeypatch, given, aims, whole, allowed
+):
+    monkeypatch.setitem(PATTERNS, "ladder", {**given, "target": "budget"})
+    metrics, _ = pruned(tmp_path, reads, "ladder", limits=(allowed, None))
+    diary = rows(tmp_path / "pruned/diary.csv")
+    tried = aims if allowed else aims[:1]
+    assert [float(row["aim"]) for row in diary] == [*tried, aims[-1] if allowed else 1.0]
+    model = checkpoint.load(tmp_path / "pruned", load_splits(reads).card)
+    left = [float((weight != 0).float().mean()) for weight in weights(model).values()]
+    if not allowed:
+        assert left == [1.0] * 3
+    elif given["pattern"] == "n_m":
+        assert left == [whole] * 3
+    else:
+        total = 4 * 16 + 16 * 12 + 12 * 3
+        kept = sum(int((weight != 0).sum()) for weight in weights(model).values())
+        assert kept == pytest.approx(whole * total, abs=1)
+    assert metrics["macs_share"] == 1
+
+
+@pytest.mark.parametrize("target", [{"macs": 0.5}, "budget"])
+def test_scope_auto_tries_each_for_a_step_and_goes_on_with_the_best(tmp_path, reads, epochs, monkeypatch, target):
+    more = {"ladder": {"shares": [0.5]}} if target == "budget" else {}
+    monkeypatch.setitem(PATTERNS, "auto", {"pattern": "channel", "target": target, "scope": "auto", **more})
+    metrics, files = pruned(tmp_path / "once", reads, "auto", limits=(1.0, None))
+    steps = [row["step"] for row in rows(tmp_path / "once/pruned/diary.csv")]
+    after = ["rung 1", "final"] if target == "budget" else ["step 1", "step 2", "step 3"]
+    assert steps == [*(f"scope {scope}" for scope in SCOPES), *after]
+    assert 0.2 < metrics["macs_share"] <= 0.5
+    assert pruned(tmp_path / "again", reads, "auto", limits=(1.0, None)) == (metrics, files)
+
+
+def test_for_a_target_of_latency_the_table_of_operations_lies_beside(tmp_path, reads, epochs, monkeypatch):
+    class Table:
+        rows = (Operation("model.body.1", 4, 16, 0.25),)
+
+        @staticmethod
+        def latency_ms(sizes):
+            return sum(inputs * outputs for inputs, outputs in sizes.values())
+
+    monkeypatch.setattr(stage, "timed_operations", lambda *_: Table())
+    monkeypatch.setattr(cost, "MEASURES", {**cost.MEASURES, "latency": cost.MEASURES["macs"]})
+    monkeypatch.setitem(PATTERNS, "fast", {"pattern": "channel", "target": {"latency": 0.6}, "round_to": 1})
+    metrics, files = pruned(tmp_path, reads, "fast")
+    assert 0.4 < metrics["macs_share"] <= 0.6
+    assert rows(tmp_path / "beside/latency.csv") == [
+        {"layer": "model.body.1", "inputs": "4", "outputs": "16", "latency_ms": "0.25"}
+    ]
+    assert not any("latency" in name for name in files)
+
+
+def test_the_ladder_scans_the_whole_model_once_and_then_each_rung(tmp_path, reads, epochs, monkeypatch):
+    real, scanned = stage.scan, []
+
+    def scan(model, params, evidence):
+        scanned.append(macs(model, (4,)))
+        return real(model, params, evidence)
+
+    monkeypatch.setattr(stage, "scan", scan)
+    monkeypatch.setitem(PATTERNS, "ladder", LADDER)
+    pruned(tmp_path, reads, "ladder", limits=(1.0, None))
+    diary = rows(tmp_path / "pruned/diary.csv")
+    assert scanned[1:] == [int(row["macs"]) for row in diary[:2]] and scanned[0] > scanned[1]
 
 
 def test_a_ladder_that_is_stopped_ends_with_the_same_bytes(tmp_path, reads, epochs, monkeypatch):
