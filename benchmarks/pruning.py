@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import fashion
-import torch
-import torch_pruning as tp
+from pruning_by_hand import PEERS, by_hand
 from torch import nn
 
 from tasks.data.splits import Splits
@@ -34,10 +33,9 @@ from tasks.prune.allocation import Sensitivity
 from tasks.prune.calibration import recalibrate_
 from tasks.prune.cost import deployed, relative_latency
 from tasks.prune.evidence import Evidence
-from tasks.prune.graph import called
 from tasks.prune.scopes import best_scope
 from tasks.training.loop import fit_
-from tasks.training.objective import Objective, target_loss
+from tasks.training.objective import Objective
 from tasks.training.scratch import Scratch
 from tasks.training.state import Lesson
 from tasks.training.teachers import ask
@@ -50,14 +48,7 @@ TRAINED: Final = ((HEADLINE_CUT, LONG), *((cut, SHORT) for cut in CUTS))
 SEEDS: Final = (0, 1, 2)
 SAMPLES: Final = 256
 ALLOWED_DROP: Final = 0.003
-SEARCHES: Final = 8
 STEPS: Final = {"before": (False, False), "recalibrated": (True, False), "compensated": (True, True)}
-# the README's example; the others by its documented switch global_pruning
-PEERS: Final[dict[str, tuple[Callable[[], Any], bool]]] = {
-    "magnitude": (lambda: tp.importance.GroupMagnitudeImportance(p=2), False),
-    "magnitude, global": (lambda: tp.importance.GroupMagnitudeImportance(p=2), True),
-    "taylor, global": (tp.importance.GroupTaylorImportance, True),
-}
 Row = dict[str, Any]
 
 
@@ -146,40 +137,10 @@ def cut_ours(bench: Bench, criterion: str, cut: float, seed: int, step: str) -> 
 
 
 def cut_peer(bench: Bench, peer: str, cut: float, *, once: bool = False) -> Normalised:
-    """By torch-pruning; of the pruning ratios that bisection tries, the one that comes nearest to the target's MACs.
-
-    once: gradients are taken for the first ratio alone.
-    """
-    shape = bench.splits.card.input_shape
-    target = (1 - cut) * macs(bench.teacher, shape)
-    samples, (importance, everywhere) = bench.splits.train.first(SAMPLES, 0), PEERS[peer]
-    low, high = 0.0, 1.0
-    best, distance = deepcopy(bench.teacher), float("inf")
-    gradients: list[torch.Tensor | None] = []
-    for _ in range(SEARCHES):
-        ratio = (low + high) / 2
-        model = deepcopy(bench.teacher).eval()
-        if gradients and once:
-            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                parameter.grad = None if gradient is None else gradient.clone()
-        elif "taylor" in peer:
-            target_loss(model(samples.inputs(slice(None))), samples.targets(slice(None))).backward()
-            gradients = [None if own.grad is None else own.grad.clone() for own in model.parameters()]
-        tp.pruner.BasePruner(
-            model,
-            torch.zeros(2, *shape),
-            importance=importance(),
-            pruning_ratio=ratio,
-            global_pruning=everywhere,
-            ignored_layers=called(model, shape)[-1:],
-            round_to=_round_to(cut),
-        ).step()
-        model.zero_grad()
-        left = macs(model, shape)
-        if abs(left - target) < distance:
-            best, distance = model, abs(left - target)
-        low, high = (ratio, high) if left > target else (low, ratio)
-    return best
+    """By torch-pruning, to the share of the multiply-accumulates that is nearest."""
+    target = (1 - cut) * macs(bench.teacher, bench.splits.card.input_shape)
+    samples = bench.splits.train.first(SAMPLES, 0)
+    return by_hand(bench.teacher, samples, peer, target, _round_to(cut), once=once)
 
 
 def one_shot(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
