@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import fashion
 from pruning_by_hand import PEERS, by_hand
+from pruning_headline import Row, headline
 from torch import nn
 
 from tasks.data.splits import Splits
@@ -47,9 +48,7 @@ LONG, SHORT = 15, 4  # epochs of recovery
 TRAINED: Final = ((HEADLINE_CUT, LONG), *((cut, SHORT) for cut in CUTS))
 SEEDS: Final = (0, 1, 2)
 SAMPLES: Final = 256
-ALLOWED_DROP: Final = 0.003
 STEPS: Final = {"before": (False, False), "recalibrated": (True, False), "compensated": (True, True)}
-Row = dict[str, Any]
 
 
 @dataclass
@@ -109,7 +108,7 @@ def main() -> None:
 
 
 def kept(bench: Bench, kind: str, method: str, cut: float, seed: int, epochs: int = 0) -> None:
-    """Measure a row unless it is on disk, then renew the summary."""
+    """Measure a row unless it is on disk, then renew the results."""
     name = f"{kind} {method} {cut} {seed} {epochs}"
     path = fashion.WORK / "pruning" / f"{name}.json"
     if not path.is_file() or json.loads(path.read_text())["recipe"] != _recipe(bench):
@@ -118,7 +117,7 @@ def kept(bench: Bench, kind: str, method: str, cut: float, seed: int, epochs: in
         row = {**head, **MEASURES[kind](bench, method, cut, seed, epochs)}
         path.write_text(json.dumps(row))
         print(name, {key: value for key, value in row.items() if key not in head}, flush=True)
-        summarise(bench)
+        keep(bench)
 
 
 def known(bench: Bench) -> list[Row]:
@@ -214,47 +213,14 @@ def select(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> 
     return {name: statistics.median(own) for name, own in seconds.items()}
 
 
-def summarise(bench: Bench) -> None:
-    """The headline figures of the rows measured so far; what has not been measured is null."""
+def keep(bench: Bench) -> None:
+    """Write what has been measured so far, and the headline figures of it."""
     rows = known(bench)
     dense = macs(bench.teacher, bench.splits.card.input_shape)
-    seeds = sorted({row["seed"] for row in rows if row["kind"] == "recovered peer"})
-    ours = {(row["cut"], row["epochs"], row["seed"]): row for row in rows if row["kind"] == "recovered"}
-    theirs = {(row["cut"], row["epochs"], row["seed"]): row for row in rows if row["kind"] == "recovered peer"}
-    good = [found for found in (_mean(ours, *trained) for trained in TRAINED) if found and _small_loss(bench, found)]
-    smallest = min(good, key=lambda row: row["macs"], default=None)
-    margins = {
-        f"{cut} {epochs}": 100 * statistics.fmean(ours[key]["accuracy"] - theirs[key]["accuracy"] for key in keys)
-        for cut, epochs in TRAINED
-        if (keys := [(cut, epochs, seed) for seed in seeds if (cut, epochs, seed) in ours.keys() & theirs.keys()])
-    }
-    taylor, magnitude = (
-        next((row for row in rows if row["kind"] == "select" and row["method"] == method), None)
-        for method in ("taylor", "magnitude")
-    )
-    headline = {
-        "macs_ratio_at_0p3pp": dense / smallest["macs"] if smallest else None,
-        "latency_ratio_at_0p3pp": 1 / smallest["latency_share"] if smallest else None,
-        "min_margin_vs_torch_pruning_pp": min(margins.values()) if len(margins) == len(TRAINED) else None,
-        "select_seconds_vs_torch_pruning": _faster(taylor, "without_scan", "torch_pruning"),
-        "select_seconds_vs_torch_pruning_one_gradient": _faster(taylor, "without_scan", "torch_pruning_one_gradient"),
-        "select_seconds_vs_torch_pruning_magnitude": _faster(magnitude, "without_scan", "torch_pruning"),
-        "select_seconds_vs_torch_pruning_with_scan": _faster(taylor, "with_scan", "torch_pruning"),
-        "teacher_accuracy": bench.facts["accuracy"],
-    }
     shown = [{key: value for key, value in row.items() if key != "recipe"} for row in rows]
-    fashion.keep("pruning", sorted({row["seed"] for row in rows}), shown, headline)
-
-
-def _mean(rows: dict[tuple[float, int, int], Row], cut: float, epochs: int) -> Row | None:
-    """Over the seeds; None where not one was measured."""
-    own = [row for key, row in rows.items() if key[:2] == (cut, epochs)]
-    keys = ("macs", "latency_share", "accuracy")
-    return {key: statistics.fmean(row[key] for row in own) for key in keys} if own else None
-
-
-def _small_loss(bench: Bench, row: Row) -> bool:
-    return bool(bench.facts["accuracy"] - row["accuracy"] <= ALLOWED_DROP)
+    fashion.keep(
+        "pruning", sorted({row["seed"] for row in rows}), shown, headline(rows, TRAINED, dense, bench.facts["accuracy"])
+    )
 
 
 def _recovered(bench: Bench, model: Normalised, seed: int, epochs: int) -> Row:
@@ -304,10 +270,6 @@ def _recovery() -> Any:
 
 def _recipe(bench: Bench) -> str:
     return f"{bench.facts['recipe']} {bench.facts['accuracy']} {_recovery().model_dump_json()} {SAMPLES}"
-
-
-def _faster(timed: Row | None, ours: str, theirs: str) -> float | None:
-    return timed[f"seconds_{theirs}"] / timed[f"seconds_{ours}"] if timed else None
 
 
 def _validation(row: Row) -> float:
