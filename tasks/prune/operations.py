@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
-from tasks.measure.runtime import Call, interleaved, open_session
+from tasks.measure.runtime import Call, open_session
+from tasks.measure.timing import take_turns
 from tasks.prune.graph import TRANSPOSED, Layer
 
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a layer's inputs and outputs, at least one of each
@@ -101,12 +102,9 @@ def _measured(layer: Layer, input_shape: Sequence[int]) -> dict[Sizes, float]:
     for inputs, outputs in _grid(layer):
         model, shape = onnx_layer(layer.module, input_shape, inputs, outputs)
         calls[f"{inputs} {outputs}"] = _call(model, shape)
-    timings = interleaved(calls, np.zeros((1, 1), np.float32), rounds=ROUNDS, runs=RUNS)
-    nothing = timings[""].latency_ms_p50
-    return {
-        (inputs, outputs): max(0.0, timings[f"{inputs} {outputs}"].latency_ms_p50 - nothing)
-        for inputs, outputs in _grid(layer)
-    }
+    runs = take_turns(calls, np.zeros((1, 1), np.float32), ROUNDS, RUNS, 1)
+    p50_ms = {name: 1000 * float(np.median(own.single)) for name, own in runs.items()}
+    return {(inputs, outputs): max(0.0, p50_ms[f"{inputs} {outputs}"] - p50_ms[""]) for inputs, outputs in _grid(layer)}
 
 
 def _call(model: onnx.ModelProto, shape: Sequence[int]) -> Call:
