@@ -38,9 +38,10 @@ def serve(root: Path, params: Path, pool: str | None = None) -> None:
             f"--pool {pool}: needs the server whose workers run it; set {URL}, as http://127.0.0.1:4200/api"
         )
     timetable = load_params(params).schedule
-    options = deployment(root, params, timetable)
     os.environ["PYTHONPATH"] = str(root)  # Prefect starts each run as a process of its own, here
+    params = params.resolve()
     with chdir(root), prefect_server(root, lasting=True):
+        options = deployment(root, params, timetable)  # imports Prefect, which reads the server's address then
         wait_for_server()
         log.info("serve: %s, Prefect at %s", _clock(timetable), hide_password(os.environ[URL]).removesuffix("/api"))
         from flows.downsize import downsize

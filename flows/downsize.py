@@ -1,7 +1,6 @@
 """THE pipeline: from raw data to registered models. Read this first."""
 
-from __future__ import annotations
-
+# no postponed annotations: Prefect's workers load this file by path, where pydantic could not look them up
 import json
 from pathlib import Path
 from typing import Any
