@@ -26,9 +26,9 @@ def check_recipe(root: Path, params: Path) -> list[str]:
     """
     recipe = load_params(params)
     # DVC watches these, and knows no defaults
-    watched = dict.fromkeys(name for stage in STAGES.values() for name in stage.params)
-    if missing := [name for name in watched if name not in _given(params)]:
-        raise ValueError(f"{params}: section {missing[0]} is missing; `{missing[0]}: {{}}` takes its defaults")
+    watched, given = dict.fromkeys(name for stage in STAGES.values() for name in stage.params), _given(params)
+    if missing := [name for name in watched if name not in given]:
+        raise ValueError(f"{params}: {_is_missing(missing[0])}")
     for field, factory in _factories(recipe).items():
         resolve(factory, field)
     _check_files(root, recipe)
@@ -56,7 +56,17 @@ def _searchable(params: Path, recipe: Params) -> list[str]:
 
 
 def _given(params: Path) -> set[str]:
-    return set(YAML(typ="safe", pure=True).load(params.read_text(encoding="utf-8")))
+    """The sections of the file, and their fields as `section.field`."""
+    sections = YAML(typ="safe", pure=True).load(params.read_text(encoding="utf-8"))
+    fields = {f"{name}.{key}" for name, section in sections.items() if isinstance(section, dict) for key in section}
+    return {*sections, *fields}
+
+
+def _is_missing(name: str) -> str:
+    section, _, field = name.partition(".")
+    if field:
+        return f"{name} is missing; a stage depends on it, so write it out, with its default if that will do"
+    return f"section {section} is missing; `{section}: {{}}` takes its defaults"
 
 
 def _factories(recipe: Params) -> dict[str, Factory]:

@@ -1,0 +1,27 @@
+"""What DVC watches must stand in the params file, for DVC knows no defaults."""
+
+import pytest
+from projects import ROOT
+
+from flows.check import check_recipe
+
+
+def test_the_shipped_recipe_is_in_order():
+    assert f"{ROOT / 'params.yaml'}: every section is valid" in check_recipe(ROOT, ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("  max_accuracy_drop: 0.05\n", "", "budget.max_accuracy_drop is missing; a stage depends on it"),
+        ("split: {test: 0.2, validation: 0.1}\n", "", "section split is missing; `split: {}` takes its defaults"),
+    ],
+)
+def test_what_a_stage_depends_on_must_be_written_out(tmp_path, old, new, says):
+    smoke = (ROOT / "params.smoke.yaml").read_text()
+    assert old in smoke
+    path = tmp_path / "params.yaml"
+    path.write_text(smoke.replace(old, new, 1))
+    with pytest.raises(ValueError) as caught:
+        check_recipe(ROOT, path)
+    assert says in str(caught.value)
