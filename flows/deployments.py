@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows import worktree
-from flows.server import URL, prefect_server, wait_for_server
+from flows.server import URL, prefect_server
 from flows.workspace import DEFAULT, FOLDER
 from tasks.adapters.client import hide_password
 from tasks.params import Timetable, Watch, load_params
@@ -40,7 +40,7 @@ def serve(root: Path, params: Path, pool: str | None = None) -> None:
     timetable = load_params(params).schedule
     os.environ["PYTHONPATH"] = str(root)  # Prefect starts each run as a process of its own, here
     params = params.resolve()
-    with chdir(root), prefect_server(root, lasting=True):
+    with chdir(root), prefect_server(root, lasting=True) as wait_for_server:
         options = deployment(root, params, timetable)  # imports Prefect, which reads the server's address then
         wait_for_server()
         log.info("serve: %s, Prefect at %s", _clock(timetable), hide_password(os.environ[URL]).removesuffix("/api"))

@@ -5,13 +5,14 @@ Prefect's own temporary server outlives a flow that is killed; this one is on a 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,37 +29,40 @@ TEMPORARY: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1",
 
 
 @contextmanager
-def prefect_server(root: Path, *, lasting: bool = False) -> Iterator[None]:
-    """A Prefect server to talk to while the block runs; it may still be starting, see `wait_for_server`.
+def prefect_server(root: Path, *, lasting: bool = False) -> Iterator[Callable[[], None]]:
+    """A Prefect server to talk to while the block runs; it may still be starting: call what is given to wait for it.
 
+    Waiting raises ConnectionError, without the address's password, where the server does not answer or refuses.
     lasting: with pages and scheduler, where the server has to be started here.
     """
     os.environ.setdefault("PREFECT_HOME", str(root / ".prefect"))
     if os.environ.get(URL):
-        yield
+        yield lambda: _wait_for_server(lambda: False)
         return
     home, port = Path(os.environ["PREFECT_HOME"]), _free_port()
     home.mkdir(parents=True, exist_ok=True)
-    os.environ[URL] = f"http://127.0.0.1:{port}/api"
-    settings = {"PREFECT_SERVER_UI_API_URL": os.environ[URL]} if lasting else TEMPORARY
-    with (home / "server.log").open("w") as log:
+    # two that start at once on the same new database both make its tables, and one of them fails
+    with (home / "server.lock").open("a") as starting, (home / "server.log").open("a") as log:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        os.environ[URL] = f"http://127.0.0.1:{port}/api"
+        settings = {"PREFECT_SERVER_UI_API_URL": os.environ[URL]} if lasting else TEMPORARY
         process = start(_command(port), root, {**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        del os.environ[URL]
-        stop(process)
+
+        def wait() -> None:
+            _wait_for_server(lambda: process.poll() is None)
+            fcntl.flock(starting, fcntl.LOCK_UN)
+
+        try:
+            yield wait
+        finally:
+            del os.environ[URL]
+            stop(process)
 
 
-def wait_for_server() -> None:
-    """Return once the server answers.
-
-    Raises:
-        ConnectionError: it does not, or refuses; without the address's password.
-    """
-    url, until = os.environ[URL], time.monotonic() + (START_S if "//127.0.0.1" in os.environ[URL] else 0)
+def _wait_for_server(is_starting: Callable[[], bool]) -> None:
+    url, until = os.environ[URL], time.monotonic() + START_S
     while reason := _reason_for_silence(url):
-        if time.monotonic() > until:
+        if not is_starting() or time.monotonic() > until:
             raise ConnectionError(
                 f"{URL}: Prefect server {hide_password(url)} does not answer ({reason}); "
                 f"start it, or unset {URL} to run without one"
