@@ -16,8 +16,9 @@ $(BIN)/.installed: constraints.txt pyproject.toml
 demo: install
 	downsize run
 
+# One file after another on each of two cores
 test: install
-	pytest
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 # Kills, servers and searches: tens of minutes
 slow: install
