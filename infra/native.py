@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import postgres
-from processes import HOST, await_answer, finish, listens, running, spawn, stop, write_private
+from processes import HOST, await_answer, end_orphans, finish, listens, running, spawn, stop, write_private
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 VENV: Final = ROOT / ".stack" / "venv"  # of the servers of every stack
@@ -85,6 +85,8 @@ def load(home: Path, first_port: int) -> Stack:
 def up(stack: Stack) -> None:
     """Start what does not run yet, and say how to reach it."""
     start = time.monotonic()
+    for name in ("worker", *stack.ports):
+        end_orphans(stack.home, name)
     for name, port in stack.ports.items():
         ours = postgres.runs(stack.home / name) if name == "postgres" else running(stack.home, name)
         if not ours and listens(port):

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,21 @@ def stop(home: Path, name: str) -> None:
         deadline = time.monotonic() + GRACE_S
         while running(home, name) and time.monotonic() < deadline:
             time.sleep(0.1)
+    end_orphans(home, name)
     (home / f"{name}.pid").unlink(missing_ok=True)
+
+
+def end_orphans(home: Path, name: str) -> None:
+    """End what a server had started, where it has itself been killed: it would keep the port."""
+    try:
+        group = int((home / f"{name}.pid").read_text(encoding="utf-8").split()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    if birth(group) is None:  # no new process gets this number while the group still has members
+        with suppress(ProcessLookupError):
+            for _ in range(100 * GRACE_S):  # until none is left to kill
+                os.killpg(group, signal.SIGKILL)
+                time.sleep(0.01)
 
 
 def running(home: Path, name: str) -> int | None:
