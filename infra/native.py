@@ -201,6 +201,7 @@ def client_environment(stack: Stack) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "downsize",
         "AWS_SECRET_ACCESS_KEY": stack.secret["s3"],
         "AWS_DEFAULT_REGION": "us-east-1",
+        "OPTUNA_STORAGE": stack.database("optuna", "postgresql+psycopg2"),
     }
 
 

@@ -111,6 +111,14 @@ def test_a_run_registers_on_the_server_and_logs_to_its_storage(stack, finished):
     assert versions == 5
 
 
+def test_a_search_keeps_its_study_in_the_database(stack, tmp_path):
+    home, _ = stack
+    make = "import optuna, os; s = optuna.create_study(storage=os.environ['OPTUNA_STORAGE'], study_name='kept')"
+    call(home, tmp_path, sys.executable, "-c", f"{make}; s.optimize(lambda trial: trial.suggest_float('x', 0, 1), 3)")
+    read = "import optuna, os; print(len(optuna.load_study(storage=os.environ['OPTUNA_STORAGE'], study_name='kept').trials))"
+    assert call(home, tmp_path, sys.executable, "-c", read).stdout == "3\n"
+
+
 @pytest.mark.timeout(900)
 def test_a_fresh_clone_pulls_the_finished_run_from_s3_and_runs_nothing(stack, finished, tmp_path):
     home, _ = stack
