@@ -115,8 +115,8 @@ def test_a_search_keeps_its_study_in_the_database(stack, tmp_path):
     home, _ = stack
     make = "import optuna, os; s = optuna.create_study(storage=os.environ['OPTUNA_STORAGE'], study_name='kept')"
     call(home, tmp_path, sys.executable, "-c", f"{make}; s.optimize(lambda trial: trial.suggest_float('x', 0, 1), 3)")
-    read = "import optuna, os; print(len(optuna.load_study(storage=os.environ['OPTUNA_STORAGE'], study_name='kept').trials))"
-    assert call(home, tmp_path, sys.executable, "-c", read).stdout == "3\n"
+    read = "import optuna, os; s = optuna.load_study(storage=os.environ['OPTUNA_STORAGE'], study_name='kept')"
+    assert call(home, tmp_path, sys.executable, "-c", f"{read}; print(len(s.trials))").stdout == "3\n"
 
 
 @pytest.mark.timeout(900)
