@@ -44,7 +44,7 @@ def test_a_kill_at_any_stage_costs_no_finished_one(undisturbed, tmp_path, first)
     assert up_to_date(last.said()) == [name for name in STAGES if name != "register"]
     assert figures(project) == undisturbed
     assert not any((project / "artifacts/.partial").glob("*"))
-    assert not list(project.rglob("*.partial"))
+    assert not [path for path in project.rglob("*.partial") if path.is_file()]  # that folder itself stays
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     versions = client.search_model_versions("name = 'downsize-smoke'")
     assert len(versions) == 5 == len({version.tags["variant"] for version in versions})
