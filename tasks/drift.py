@@ -12,6 +12,7 @@ import pandas as pd
 from tasks.data.dataset import Dataset, load_dataset
 from tasks.data.describe import image_statistics
 from tasks.data.incoming import PIECE, whole
+from tasks.data.raw import require
 from tasks.data.splits import load_splits
 from tasks.measure.drift import Kind, Shift, shifts
 from tasks.predict import open_source
@@ -26,10 +27,12 @@ def drift(served: Served, artifacts: Path, source: Path, seed: int) -> list[Shif
     """Each input column of the source (of images: mean, std, min, max of the pixels), then the model's answers.
 
     Inputs are held against the training split of the data set in `artifacts`, answers against those on its test
-    split, since on what it has learned a model is surer than on anything else.
+    split, since on what it has learned a model is surer than on anything else. Rows that the model refuses, for a
+    number that is none or a category that it does not know, count in their columns and have no answer; where that is
+    so of all rows, the answers are left out.
 
     Raises:
-        FileNotFoundError, ValueError: the source is none, or does not fit the model.
+        FileNotFoundError, ValueError: the source is none, lacks a column, or has samples of another shape.
     """
     data = load_dataset(artifacts / "data")
     splits = load_splits({"data": artifacts / "data", "split": artifacts / "split.npz"})
@@ -37,16 +40,20 @@ def drift(served: Served, artifacts: Path, source: Path, seed: int) -> list[Shif
     new = whole(open_source(served, source), ROWS)
     kinds = _kinds(data)
     if isinstance(new, pd.DataFrame):
+        for name in kinds:
+            require(name, new.columns, f"--input {source}: column")
         before, after = data.table(list(kinds)).iloc[learned], new
+        new = new[served.fitting(new)]
     elif data.card.kind == "image":
         before, after = image_statistics(data.x[learned]), image_statistics(new)
     else:
         raise ValueError(f"--input {source}: must be a table, .csv or .parquet, as the training data were")
-    return shifts(
-        {**_columns(before, kinds), **_answers(served, data.x[unseen])},
-        {**_columns(after, kinds), **_answers(served, new)},
-        {**kinds, **ANSWERS},
-    )
+    reference, found = _columns(before, kinds), _columns(after, kinds)
+    if len(new):
+        reference |= _answers(served, data.x[unseen])
+        found |= _answers(served, new)
+        kinds |= ANSWERS
+    return shifts(reference, found, kinds)
 
 
 def _kinds(data: Dataset) -> dict[str, Kind]:
@@ -54,7 +61,10 @@ def _kinds(data: Dataset) -> dict[str, Kind]:
 
 
 def _columns(table: pd.DataFrame, kinds: dict[str, Kind]) -> dict[str, pd.Series[Any]]:
-    return {name: table[name] for name in kinds}
+    return {
+        name: pd.to_numeric(table[name], errors="coerce") if kind == "numeric" else table[name]
+        for name, kind in kinds.items()
+    }
 
 
 def _answers(served: Served, samples: pd.DataFrame | npt.NDArray[Any]) -> dict[str, pd.Series[Any]]:

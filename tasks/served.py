@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,22 @@ class Served:
         Raises:
             ValueError: a column is missing, a number is none, or a category was not in the training table.
         """
-        return np.concatenate([_encode(rows, column) for column in self.deploy["columns"]], axis=1)
+        parts = []
+        for column in self.deploy["columns"]:
+            coded, fits = _encode(rows, column)
+            if not fits.all():
+                _refuse(rows[column["name"]], int(fits.argmin()), column)
+            parts.append(coded)
+        return np.concatenate(parts, axis=1)
+
+    def fitting(self, rows: pd.DataFrame) -> Array:
+        """(len(rows),) bool: the rows that encode takes.
+
+        Raises:
+            ValueError: a column is missing.
+        """
+        fits: Array = np.logical_and.reduce([_encode(rows, column)[1] for column in self.deploy["columns"]])
+        return fits
 
     def shaped(self, x: Any) -> Array:
         """The array as float32.
@@ -75,33 +90,33 @@ def labelled(logits: Array, classes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({"label": [classes[place] for place in logits.argmax(axis=1)], **columns})
 
 
-def _encode(rows: pd.DataFrame, column: Mapping[str, Any]) -> Array:
+def _encode(rows: pd.DataFrame, column: Mapping[str, Any]) -> tuple[Array, Array]:
+    """The column's features, (n, features), and (n,) which of its values are such as the model knows."""
     name = column["name"]
     if name not in rows:
         close = get_close_matches(name, [str(other) for other in rows], n=1, cutoff=0.5)
         hint = f"did you mean it by '{close[0]}'?" if close else f"there are {_some(rows.columns)}"
         raise ValueError(f"column '{name}' is missing; {hint}")
-    values = rows[name]
-    return _number(values, name) if column["kind"] == "numeric" else _one_hot(values, name, column["categories"])
+    return _number(rows[name]) if column["kind"] == "numeric" else _one_hot(rows[name], column["categories"])
 
 
-def _number(values: pd.Series[Any], name: str) -> Array:
+def _number(values: pd.Series[Any]) -> tuple[Array, Array]:
     with np.errstate(over="ignore"):
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan).astype(np.float32)
-    if wrong := np.flatnonzero(~np.isfinite(numbers)).tolist():
-        value, row = values.astype(object).iloc[wrong[0]], values.index[wrong[0]]
-        raise ValueError(f"column '{name}' is {value!r} in row {row}; it must be a finite number")
-    return numbers[:, None]
+    return numbers[:, None], np.isfinite(numbers)
 
 
-def _one_hot(values: pd.Series[Any], name: str, categories: Sequence[str]) -> Array:
+def _one_hot(values: pd.Series[Any], categories: Sequence[str]) -> tuple[Array, Array]:
     text = values.astype(str).where(values.notna(), MISSING)
     codes = pd.Categorical(text, categories=list(categories)).codes
-    if unknown := np.flatnonzero(codes < 0).tolist():
-        value, row = text.iloc[unknown[0]], text.index[unknown[0]]
-        raise ValueError(f"column '{name}' is {value!r} in row {row}; it must be one of {_some(categories)}")
-    coded: Array = np.eye(len(categories), dtype=np.float32)[codes]
-    return coded
+    return np.eye(len(categories), dtype=np.float32)[codes], codes >= 0
+
+
+def _refuse(values: pd.Series[Any], place: int, column: Mapping[str, Any]) -> NoReturn:
+    numeric, value = column["kind"] == "numeric", values.astype(object).iloc[place]
+    shown = MISSING if pd.isna(value) and not numeric else value
+    wanted = "a finite number" if numeric else f"one of {_some(column['categories'])}"
+    raise ValueError(f"column '{column['name']}' is {shown!r} in row {values.index[place]}; it must be {wanted}")
 
 
 def _some(names: Any) -> str:

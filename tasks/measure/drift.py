@@ -27,7 +27,7 @@ class Shift:
     distance: in [0, 1]; of numbers the largest difference of the cumulative distributions (Kolmogorov and Smirnov),
     of categories half the sum of the differences of their shares (total variation).
     p_value: that both are drawn from the same, adjusted by Holm for all columns. drifted: below 0.05 and 0.1 or more.
-    before, after: the mean, or the category whose share has changed most, with its shares.
+    before, after: the mean and the share that is missing, or the category whose share has changed most, with its shares.
     """
 
     column: str
@@ -65,7 +65,8 @@ def _numeric(reference: pd.Series[Any], new: pd.Series[Any]) -> tuple[float, flo
 
 def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> str:
     finite = values[np.isfinite(values)]
-    return f"mean {finite.mean():.4g}" if len(finite) else "no finite number"
+    lost = 1 - len(finite) / len(values)
+    return (f"mean {finite.mean():.4g}" + f", {lost:.1%} missing" * (lost > 0)) if len(finite) else "no finite number"
 
 
 def _categorical(reference: pd.Series[Any], new: pd.Series[Any]) -> tuple[float, float, str, str]:

@@ -54,6 +54,21 @@ def test_darker_images_have_drifted(tmp_path):
     assert list(shifts) == ["mean", "std", "min", "max", "prediction", "confidence"]
 
 
+def test_rows_that_the_model_refuses_are_drift_of_their_column_and_have_no_answer(table):
+    new = rows(500)
+    new["colour"] = new["colour"].replace("red", "mauve")
+    assert found(table, new)["colour"]
+    lost = new.assign(colour="blue", size=new["size"].astype(object).where(new.index % 2 == 0, "n/a?"))
+    assert found(table, lost)["size"]
+    # no row has an answer
+    assert found(table, rows(500).assign(size=np.nan)) == {"size": True, "colour": False}
+
+
+def test_a_column_that_is_missing_is_named(table):
+    with pytest.raises(ValueError, match=r"new.csv: column 'size' does not exist; did you mean 'sizes'"):
+        found(table, rows(500).rename(columns={"size": "sizes"}))
+
+
 def test_arrays_for_a_table_are_refused(table):
     np.save(table / "new.npy", np.zeros((5, 4)))
     served = Served(table / "model", table / "model" / "model.onnx")

@@ -56,6 +56,7 @@ def test_values_that_are_missing_all_at_once_are_drift(kind, column):
     gone[column] = gone[column].where(np.arange(1000) % 2 == 0)
     (shift,) = shifts(BEFORE, gone, {column: kind})
     assert shift.drifted
+    assert shift.after.endswith(" 50.0%" if kind == "categorical" else ", 50.0% missing")
 
 
 def test_no_rows_is_said():
