@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,20 @@ def _csv(path: Path, text: Sequence[str]) -> Incoming:
 
     def pieces() -> Iterator[pd.DataFrame]:
         try:
-            yield from pd.read_csv(path, dtype=types, chunksize=PIECE, low_memory=False)
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeError) as error:
+            # index_col: else a field too many in every row makes the first column an index, and moves all values by one
+            with pd.read_csv(path, dtype=types, index_col=False, chunksize=PIECE, low_memory=False) as reader:
+                while (piece := _next(reader)) is not None:
+                    yield piece
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, UnicodeError) as error:
             raise ValueError(f"--input {path}: no valid CSV: {' '.join(str(error).split())}") from None
 
     return Incoming(None, pieces())
+
+
+def _next(reader: Iterator[pd.DataFrame]) -> pd.DataFrame | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return next(reader, None)
 
 
 def _parquet(path: Path, text: Sequence[str]) -> Incoming:
@@ -74,7 +84,7 @@ def _parquet(path: Path, text: Sequence[str]) -> Incoming:
     def pieces() -> Iterator[pd.DataFrame]:
         start = 0
         for batch in file.iter_batches(PIECE):
-            frame = batch.to_pandas()
+            frame = batch.to_pandas(ignore_metadata=True)  # a named index is a column, as ingest has it
             yield frame.set_axis(range(start, start + len(frame)))
             start += len(frame)
 

@@ -23,6 +23,12 @@ def test_a_table_comes_in_pieces_numbered_over_the_whole_with_codes_kept(tmp_pat
     pd.testing.assert_frame_equal(pd.concat(pieces), ROWS, check_index_type=False)
 
 
+def test_a_named_index_of_a_parquet_file_is_a_column(tmp_path):
+    ROWS.set_index("size").to_parquet(tmp_path / "t.parquet")
+    found = whole(incoming(tmp_path / "t.parquet", (2,)), 10)
+    pd.testing.assert_frame_equal(found[list(ROWS)], ROWS, check_index_type=False)
+
+
 def test_arrays_come_from_a_file_or_a_data_set_folder(tmp_path):
     x = np.arange(20).reshape(10, 1, 1, 2)
     np.save(tmp_path / "x.npy", x)
@@ -60,6 +66,7 @@ def refuse(tmp_path, name, write, line, shape=(2,)):
         ("t.txt", lambda path: path.write_text("x"), r"must be \.csv, \.parquet, \.npy"),
         ("t.csv", lambda path: path.write_text(""), "no valid CSV"),
         ("t.csv", lambda path: path.write_text("a,b\n"), "has no rows"),
+        ("t.csv", lambda path: path.write_text("a,b\n9,1,2\n8,3,4\n"), "Length of header or names does not match"),
         ("t.parquet", lambda path: path.write_text("x"), "no valid Parquet"),
         ("x.npy", lambda path: np.save(path, np.zeros((3, 5))), r"is \(3, 5\); the model takes \(samples, 2\)"),
         ("x.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "pickled"),
