@@ -36,7 +36,7 @@ def predict(served: Served, source: Path, output: Path, keep: Sequence[str] = ()
     """
     if output.suffix not in SUFFIXES:
         raise ValueError(f"--output {output}: must end in {' or '.join(SUFFIXES)}")
-    found, rows = open_source(served, source), 0
+    found, rows = open_source(served, source, keep), 0
     with (
         tqdm(total=found.rows, unit=" rows", leave=False, disable=not sys.stderr.isatty()) as bar,
         _whole(output) as write,
@@ -50,11 +50,11 @@ def predict(served: Served, source: Path, output: Path, keep: Sequence[str] = ()
     return rows
 
 
-def open_source(served: Served, source: Path) -> Incoming:
-    """New data for this model."""
+def open_source(served: Served, source: Path, keep: Sequence[str] = ()) -> Incoming:
+    """New data for this model; columns to keep stay as they are written, so that all pieces agree on their type."""
     columns = served.deploy["columns"]
     text = [column["name"] for column in columns if column["kind"] == "categorical"]
-    return incoming(source, tuple(served.deploy["inputs"][0]["shape"][1:]), text)
+    return incoming(source, tuple(served.deploy["inputs"][0]["shape"][1:]), [*text, *keep])
 
 
 def _answered(
@@ -65,7 +65,10 @@ def _answered(
     table = piece if isinstance(piece, pd.DataFrame) else pd.DataFrame(index=numbers)
     for name in keep:
         require(name, table.columns, "--keep: column")
-    return pd.concat([front, table[list(keep)].reset_index(drop=True), served.predict(piece)], axis="columns")
+    found = pd.concat([front, table[list(keep)].reset_index(drop=True), served.predict(piece)], axis="columns")
+    if twice := found.columns[found.columns.duplicated()].tolist():
+        raise ValueError(f"--keep {twice[0]}: the output has a column of that name; rename the input's")
+    return found
 
 
 @contextmanager

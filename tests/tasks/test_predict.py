@@ -27,6 +27,17 @@ def test_every_row_is_answered_in_order_and_keeps_what_was_asked(table, tmp_path
     pd.testing.assert_frame_equal(found.iloc[:, 2:], table.predict(ROWS), check_dtype=False)
 
 
+@pytest.mark.parametrize("suffix", READ)
+def test_kept_columns_stay_as_they_are_written_in_every_piece(table, tmp_path, suffix):
+    written = ["007", "1", "2.5", "x", ""]
+    ROWS.assign(code=written).to_csv(tmp_path / "in.csv", index=False)
+    output = tmp_path / f"out{suffix}"
+    predict(table, tmp_path / "in.csv", output, ["code", "size"])
+    found = pd.read_csv(output, dtype=str) if suffix == ".csv" else pd.read_parquet(output)
+    assert found["code"].fillna("").tolist() == written
+    assert found["size"].astype(float).tolist() == ROWS["size"].tolist()
+
+
 def test_images_keep_their_row(tmp_path):
     model = make_served(tmp_path / "model", (1, 2, 2))
     np.save(tmp_path / "x.npy", np.array([1, -1, 1]).reshape(3, 1, 1, 1).repeat(2, 2).repeat(2, 3))
@@ -38,6 +49,7 @@ def test_images_keep_their_row(tmp_path):
     "output, keep, rows, line",
     [
         ("out.txt", [], ROWS, "must end in .csv or .parquet"),
+        ("out.csv", ["label"], ROWS.assign(label="yes"), "--keep label: the output has a column of that name"),
         ("out.csv", ["ident"], ROWS, "--keep: column 'ident' does not exist"),
         ("out.csv", [], ROWS.assign(colour=["red"] * 4 + ["mauve"]), "column 'colour' is 'mauve' in row 4"),
         ("out.csv", [], ROWS[:0], "has no rows"),
