@@ -20,10 +20,9 @@ from torch.nn import functional as F
 
 from tasks.data.augment import generator_of
 from tasks.data.batches import Samples
-from tasks.data.dataset import Card
+from tasks.data.dataset import MISSING, Card
 from tasks.data.splits import Splits, moments
 
-SEVERITIES: Final = (1, 2, 3, 4, 5)
 MODERATE: Final = 3
 RANGED: Final = 10_000  # training samples that say how low and high values go
 
@@ -35,7 +34,8 @@ class Scene:
     """What corruptions are measured by: the training inputs.
 
     low, high: of all values. mean, deviation: per channel of images (channels, 1, 1), per feature of tables.
-    categories: the features of each one-hot column of a table. numeric: its other features.
+    categories: the features of each one-hot column of a table; absent: the one of them that stands for a cell without
+    a value, where training had such cells. numeric: its other features.
     """
 
     low: float
@@ -43,6 +43,7 @@ class Scene:
     mean: Inputs
     deviation: Inputs
     categories: tuple[range, ...]
+    absent: tuple[int | None, ...]
     numeric: tuple[int, ...]
 
 
@@ -61,10 +62,18 @@ def scene_of(data: Splits) -> Scene:
         mean=mean.float().numpy(),
         deviation=deviation.float().numpy(),
         categories=categories,
+        absent=tuple(
+            features[names.index(MISSING)] if MISSING in names else None
+            for names, features in zip(_named(data.card), categories, strict=True)
+        ),
         numeric=tuple(i for i in range(data.card.input_shape[0]) if i not in coded)
         if data.card.kind == "tabular"
         else (),
     )
+
+
+def _named(card: Card) -> list[tuple[str, ...]]:
+    return [column.categories for column in card.columns if column.kind == "categorical"]
 
 
 def _categories(card: Card) -> tuple[range, ...]:
@@ -147,12 +156,15 @@ def inverse(images: Inputs, scene: Scene, severity: int, generator: torch.Genera
 
 
 def missing(rows: Inputs, scene: Scene, severity: int, generator: torch.Generator) -> Inputs:
-    """5 to 25 % of the entries are lost: a number becomes the training mean, a category none of those known."""
+    """5 to 25 % of the entries are lost: a number becomes the training mean, a category "(missing)" or none."""
     changed = rows.copy()
     for feature in scene.numeric:
         changed[_share(len(rows), 0.05 * severity, generator), feature] = scene.mean[feature]
-    for features in scene.categories:
-        changed[_share(len(rows), 0.05 * severity, generator), features.start : features.stop] = 0
+    for features, absent in zip(scene.categories, scene.absent, strict=True):
+        lost = _share(len(rows), 0.05 * severity, generator)
+        changed[lost, features.start : features.stop] = 0
+        if absent is not None:
+            changed[lost, absent] = 1
     return changed
 
 

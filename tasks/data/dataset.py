@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 BLOCK: Final = 1 << 22
+MISSING: Final = "(missing)"  # the category of a cell without a value
 
 
 class Column(BaseModel):

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.data.dataset import Column
+from tasks.data.dataset import MISSING, Column
 from tasks.data.raw import RawData, encode_labels, examples, located, require
 
-MISSING: Final = "(missing)"
 MAX_CATEGORIES: Final = 1000
 
 Names = Sequence[str] | str

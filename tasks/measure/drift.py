@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency, ks_2samp
 
+from tasks.data.dataset import MISSING
 from tasks.measure.paired import holm
 
 LEVEL: Final = 0.05
 FLOOR: Final = 0.1  # of the distance: in many rows the smallest difference is no chance, and is no drift either
-MISSING: Final = "(missing)"
 
 Kind = Literal["numeric", "categorical"]
 Columns = Mapping[str, "pd.Series[Any]"]
@@ -27,7 +27,7 @@ class Shift:
     distance: in [0, 1]; of numbers the largest difference of the cumulative distributions (Kolmogorov and Smirnov),
     of categories half the sum of the differences of their shares (total variation).
     p_value: that both are drawn from the same, adjusted by Holm for all columns. drifted: below 0.05 and 0.1 or more.
-    before, after: the mean and the share that is missing, or the category whose share has changed most, with its shares.
+    before, after: the mean and the share missing, or the category whose share has changed most, with its shares.
     """
 
     column: str

@@ -5,7 +5,7 @@ import pytest
 from toy import blobs, card, pictures
 
 from tasks.data.batches import Samples
-from tasks.data.corruptions import ALL, CORRUPTIONS, SEVERITIES, applicable, corrupted, scene_of
+from tasks.data.corruptions import ALL, CORRUPTIONS, applicable, corrupted, scene_of
 from tasks.data.dataset import Card, Column
 from tasks.data.splits import Splits
 
@@ -65,7 +65,7 @@ def test_shape_and_targets_stay_the_argument_too_and_the_seed_decides(name):
 def test_each_severity_changes_more_than_the_one_before(name):
     samples, its_card = of_kind(name)
     moved = [
-        np.abs(changed(name, samples, severity, its_card=its_card).x - samples.x).mean() for severity in SEVERITIES
+        np.abs(changed(name, samples, severity, its_card=its_card).x - samples.x).mean() for severity in range(1, 6)
     ]
     assert moved[0] > 0 and moved == sorted(moved) and moved[-1] > 1.5 * moved[0]
 
@@ -134,6 +134,16 @@ def test_missing_numbers_become_the_mean_and_categories_none():
     totals = found[:, 1:4].sum(1)
     assert set(totals) == {0, 1} and 0.17 < (totals == 0).mean() < 0.23
     assert not np.array_equal(lost, totals == 0)
+
+
+def test_a_missing_category_is_the_one_of_missing_cells_where_training_had_them():
+    colour = MIXED.columns[1].model_copy(update={"categories": ("green", "red", "(missing)")})
+    its_card = MIXED.model_copy(update={"columns": (MIXED.columns[0], colour, *MIXED.columns[2:])})
+    samples = rows()
+    found = changed("missing", samples, 5, its_card=its_card).x[:, 1:4]
+    moved = (found != samples.x[:, 1:4]).any(1)
+    assert 0.13 < moved.mean() < 0.21  # a quarter of the two thirds that had another one
+    assert (found[moved] == [0, 0, 1]).all() and (found.sum(1) == 1).all()
 
 
 def test_jitter_is_a_share_of_each_numbers_spread_and_leaves_categories_alone():
