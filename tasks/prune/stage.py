@@ -107,7 +107,7 @@ def prune(
     evidence = Evidence(shape, score, data.coreset.first(params.calibration_samples, seed), seed, data.card)
     judge = judge_of(teacher, data.validation, Limits(max_accuracy_drop, max_class_recall_drop))
     recoverer = Recoverer(params, teacher, data, judge, seed, scratch_of(files.scratch, "prune", data.card.sha256))
-    if _measure(params) == "latency":
+    if _needs_operations(params):
         table = timed_operations(model, evidence)
         evidence = replace(evidence, operations=table)
         files.writes["diary"].mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def _scoped(
 def _down_the_ladder(
     model: Normalised, params: Prune, evidence: Evidence, points: list[Sensitivity], recoverer: Recoverer
 ) -> Normalised:
-    """The smallest model inside the budget, recovered at last as `recovery.final` says."""
+    """The smallest model inside the budget, recovered at last as `recovery.final` says if that keeps it there."""
 
     def size(candidate: nn.Module) -> int:
         if isinstance(params, UnstructuredPruning | NmPruning):
@@ -194,16 +194,23 @@ def _down_the_ladder(
             "prune: prune.target is budget, and no rung of the ladder is within it%s; the student is handed on whole",
             f": the largest has a drop of up to {entries[0].accuracy_drop_upper95:.4f}" if entries else "",
         )
-    last = recover_(best, params.recovery.final, "final", inside[-1].aim if inside else 1.0)
+    trained = deepcopy(best)
+    last = recover_(trained, params.recovery.final, "final", inside[-1].aim if inside else 1.0)
     if inside and not last.inside:
-        log.warning("prune: the final recovery left the budget: a drop of up to %.4f", last.accuracy_drop_upper95)
-    assert isinstance(best, Normalised)
-    return best
+        log.warning(
+            "prune: the final recovery left the budget with a drop of up to %.4f; the model before it is handed on",
+            last.accuracy_drop_upper95,
+        )
+        trained = best
+    assert isinstance(trained, Normalised)
+    return trained
 
 
-def _measure(params: Prune) -> str | None:
-    target = params.target
-    return target.measure[0] if isinstance(target, CostTarget) else None
+def _needs_operations(params: Prune) -> bool:
+    # only what channels cost can be foretold by it; heads and blocks are cut and measured
+    if not isinstance(params, ChannelPruning) or not isinstance(params.target, CostTarget):
+        return False
+    return params.target.measure[0] == "latency"
 
 
 def _write(model: Normalised, data: Splits, points: list[Sensitivity], recoverer: Recoverer, files: Files) -> None:

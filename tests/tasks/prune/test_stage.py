@@ -1,9 +1,11 @@
 """prune on a toy project's files."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from pydantic import TypeAdapter
 from toy import blobs, pictures, save_splits
 
@@ -145,6 +147,27 @@ def test_with_target_budget_it_goes_down_while_the_budget_lasts(
     assert pruned(tmp_path / "again", reads, "ladder", limits=limits) == (metrics, files)
 
 
+def test_where_the_final_recovery_leaves_the_budget_the_model_before_it_is_handed_on(
+    tmp_path, reads, epochs, monkeypatch, caplog
+):
+    real, judged = stage.judge_of, []
+
+    def judge_of(*given):
+        def judge(model, step, aim):
+            judged.append(model.state_dict())
+            return replace(real(*given)(model, step, aim), inside=step != "final")
+
+        return judge
+
+    monkeypatch.setattr(stage, "judge_of", judge_of)
+    monkeypatch.setitem(PATTERNS, "ladder", LADDER)
+    pruned(tmp_path, reads, "ladder", limits=(1.0, None))
+    found = checkpoint.load(tmp_path / "pruned", load_splits(reads).card).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in judged[-2].items())
+    assert not all(torch.equal(found[name], tensor) for name, tensor in judged[-1].items())
+    assert "the model before it is handed on" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("given", "aims", "whole"),
     [
@@ -204,6 +227,14 @@ def test_for_a_target_of_latency_the_table_of_operations_lies_beside(tmp_path, r
         {"layer": "model.body.1", "inputs": "4", "outputs": "16", "latency_ms": "0.25"}
     ]
     assert not any("latency" in name for name in files)
+
+
+@pytest.mark.parametrize("pattern", ["head", "layer"])
+def test_no_table_is_measured_for_heads_and_blocks(tmp_path, encoders, epochs, monkeypatch, pattern):
+    monkeypatch.setattr(cost, "MEASURES", {**cost.MEASURES, "latency": cost.MEASURES["macs"]})
+    monkeypatch.setitem(PATTERNS, pattern, {"pattern": pattern, "target": {"latency": 0.8}})
+    metrics, _ = pruned(tmp_path, encoders, pattern)
+    assert metrics["macs_share"] <= 0.8 and not (tmp_path / "beside/latency.csv").exists()
 
 
 def test_the_ladder_scans_the_whole_model_once_and_then_each_rung(tmp_path, reads, epochs, monkeypatch):
