@@ -29,6 +29,9 @@ def share_left(measure: str, dense: nn.Module, evidence: Evidence) -> Measure:
     """The function that says of a model by how much it is smaller than `dense` is now; 1 is no smaller.
 
     measure: a name of MEASURES. bytes and latency are those of the ONNX file, in ONNX Runtime at batch 1.
+
+    Raises:
+        ValueError: bytes or latency without the data's card and samples, or of a model that cannot be exported.
     """
     return MEASURES[measure](dense, evidence)
 
@@ -48,7 +51,11 @@ def relative_latency(call: Call, reference: Call, samples: Samples) -> float:
 
 
 def timed_operations(model: nn.Module, evidence: Evidence) -> OperationTable:
-    """What each of its layers costs in ONNX Runtime as a function of its channels, measured here and now."""
+    """What each of its layers costs in ONNX Runtime as a function of its channels, measured here and now.
+
+    Raises:
+        ValueError: the evidence has no card or samples, or the model cannot be exported.
+    """
     card, one = _deployable(evidence)
     calls = {"model": deployed(model, card, one)}
     whole = interleaved(calls, one.inputs(slice(None)).numpy(), rounds=ROUNDS, runs=RUNS)["model"]
