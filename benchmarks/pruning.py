@@ -34,7 +34,7 @@ from tasks.prune.allocation import Sensitivity
 from tasks.prune.calibration import recalibrate_
 from tasks.prune.cost import deployed, relative_latency
 from tasks.prune.evidence import Evidence
-from tasks.prune.scopes import best_scope
+from tasks.prune.scopes import SCOPES, best_scope
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
 from tasks.training.scratch import Scratch
@@ -121,7 +121,7 @@ def kept(bench: Bench, kind: str, method: str, cut: float, seed: int, epochs: in
 
 
 def known(bench: Bench) -> list[Row]:
-    """Rows on disk that belong to today's teacher and recovery."""
+    """Rows on disk that belong to today's teacher, recovery and scopes."""
     rows = [json.loads(path.read_text()) for path in sorted((fashion.WORK / "pruning").glob("*.json"))]
     return [row for row in rows if row["recipe"] == _recipe(bench)]
 
@@ -269,7 +269,7 @@ def _recovery() -> Any:
 
 
 def _recipe(bench: Bench) -> str:
-    return f"{bench.facts['recipe']} {bench.facts['accuracy']} {_recovery().model_dump_json()} {SAMPLES}"
+    return f"{bench.facts['recipe']} {bench.facts['accuracy']} {_recovery().model_dump_json()} {SAMPLES} {SCOPES}"
 
 
 def _validation(row: Row) -> float:
