@@ -1,11 +1,13 @@
 """Olive's static quantization of an ONNX file with its defaults: FLOAT.onnx SAMPLES.npy OUT.onnx."""
 
 import json
+import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+os.environ["OLIVE_DISABLE_TELEMETRY"] = "1"  # it is read when olive is imported
 from olive.workflows import run
 
 source, samples, target = sys.argv[1:]
