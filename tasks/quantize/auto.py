@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from tasks.measure.runtime import open_session
 from tasks.quantize.calibration import CALIBRATIONS, LEVELS, Histogram, Range
 from tasks.quantize.inner import Values
 
@@ -21,10 +22,11 @@ def choose_ranges(
     Each candidate of CALIBRATIONS rounds the one tensor to 256 levels and nothing else; the least squared error of the
     logits over the batches decides, and of equals the first in the table.
     """
-    expected = [_open(model).run(None, {model.graph.input[0].name: inputs})[0] for inputs in batches()]
+    whole, source = open_session(model.SerializeToString()), model.graph.input[0].name
+    expected = [whole.run(None, {source: inputs})[0] for inputs in batches()]
     ranges, methods = {}, {}
     for name, histogram in histograms.items():
-        session = _open(_rounding(model, name))
+        session = open_session(_rounding(model, name).SerializeToString())
         candidates = {method: choose(histogram) for method, choose in CALIBRATIONS.items()}
         errors = {method: _error(session, found, batches(), expected) for method, found in candidates.items()}
         methods[name] = min(errors, key=lambda method: errors[method])
@@ -69,9 +71,3 @@ def _rounding(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     del made.graph.node[:]
     made.graph.node.extend([*nodes[:after], *pair, *nodes[after:]])
     return made
-
-
-def _open(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

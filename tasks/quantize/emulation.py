@@ -15,7 +15,6 @@ from onnx import helper, numpy_helper
 from tasks.quantize.products import Arithmetic, Integers, patches, product
 
 Array = npt.NDArray[Any]
-EMULATED: Final = ("Conv", "Gemm", "MatMul")
 BATCH: Final = 64
 
 
@@ -41,7 +40,7 @@ class Emulator:
         """(batch, classes): the first output for `inputs`.
 
         Raises:
-            ValueError: the graph has an integer operation of a kind that is not emulated.
+            ValueError: a convolution in integers pads by itself.
         """
         batches = [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
         return np.concatenate([self._batch(batch) for batch in batches])
@@ -58,7 +57,7 @@ class Emulator:
 
     def _is_integer(self, node: onnx.NodeProto) -> bool:
         fed = [self._makers[name].op_type for name in node.input[:2] if name in self._makers]
-        return node.op_type in EMULATED and fed == ["DequantizeLinear"] * 2
+        return node.op_type in OPERATIONS and fed == ["DequantizeLinear"] * 2
 
     def _float(self, place: int, node: onnx.NodeProto, values: Mapping[str, Array]) -> dict[str, Array]:
         feeds = {name: values[name] for name in node.input if name}

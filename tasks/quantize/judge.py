@@ -71,10 +71,7 @@ def shipped(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def logits(model: onnx.ModelProto, samples: Samples) -> Logits:
     """(len(samples), classes), by ONNX Runtime."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save(model, path)
-        return run(open_session(path), samples)
+    return run(open_session(model.SerializeToString()), samples)
 
 
 def divergence(expected: Logits, found: Logits) -> float:

@@ -10,15 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import onnx
-import onnxruntime
 
 from tasks.data.batches import Samples
-from tasks.measure.runtime import Call, open_session
+from tasks.measure.runtime import Call, open_onnxruntime
 from tasks.measure.timing import interleaved
 from tasks.quantize.int8 import Activation
 
 ROUNDS, RUNS, BATCH = 30, 10, 256
-CLOCK: Final = 0.05
+MARGIN: Final = 0.05
 
 
 def fastest(models: Mapping[Activation, onnx.ModelProto], samples: Samples) -> tuple[Activation, dict[str, Any]]:
@@ -28,21 +27,16 @@ def fastest(models: Mapping[Activation, onnx.ModelProto], samples: Samples) -> t
     must gain 5 % on those before it, or chance would choose between equals.
     """
     with TemporaryDirectory() as folder:
-        calls: dict[str, Call] = {}
+        calls = dict[str, Call]()
         for name, model in models.items():
             path = Path(folder) / f"{name}.onnx"
             onnx.save(model, path)
-            calls[name] = _call(open_session(path))
+            calls[name] = open_onnxruntime(path)
         batch = samples.first(BATCH, 0).inputs(slice(None)).numpy()
         timings = interleaved(calls, batch, rounds=ROUNDS, runs=RUNS)
     times = {name: sqrt(timing.latency_ms_p50 / timing.throughput_per_s) for name, timing in timings.items()}
     chosen = next(iter(models))
     for name in models:
-        if times[name] < (1 - CLOCK) * times[chosen]:
+        if times[name] < (1 - MARGIN) * times[chosen]:
             chosen = name
     return chosen, {name: asdict(timing) for name, timing in timings.items()}
-
-
-def _call(session: onnxruntime.InferenceSession) -> Call:
-    name = session.get_inputs()[0].name
-    return lambda inputs: session.run(None, {name: inputs})

@@ -3,7 +3,8 @@ import pytest
 from graphs import answers, conv_net, graph, inputs
 from onnx import helper
 
-from tasks.quantize.auto import _error, _open, _rounding, choose_ranges
+from tasks.measure.runtime import open_session
+from tasks.quantize.auto import _error, _rounding, choose_ranges
 from tasks.quantize.calibration import CALIBRATIONS, observe
 
 
@@ -26,7 +27,7 @@ def test_no_candidate_of_any_tensor_harms_the_answers_less(tmp_path):
     histograms, ranges, _ = chosen(model, x)
     expected = [answers(model, x, tmp_path)]
     for name, histogram in histograms.items():
-        session = _open(_rounding(model, name))
+        session = open_session(_rounding(model, name).SerializeToString())
         errors = [_error(session, choose(histogram), [x], expected) for choose in CALIBRATIONS.values()]
         assert _error(session, ranges[name], [x], expected) == pytest.approx(min(errors), rel=1e-3)
         assert max(errors) > 0
@@ -52,5 +53,5 @@ def test_the_tensor_is_rounded_to_the_given_levels_be_it_input_or_output(name, s
     model = graph([helper.make_node("Neg", ["x"], ["logits"])], shape=(4,))
     knobs = {"rounding.scale": np.array(0.5, np.float32), "rounding.zero": np.array(10, np.uint8)}
     x = np.array([[0.2, 0.3, -5.2, 200]], np.float32)
-    found = _open(_rounding(model, name)).run(None, {"x": sign * x, **knobs})[0]
+    found = open_session(_rounding(model, name).SerializeToString()).run(None, {"x": sign * x, **knobs})[0]
     assert (-sign * found).tolist() == [[0, 0.5, -5, 122.5]]
