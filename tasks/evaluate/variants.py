@@ -79,14 +79,16 @@ def costs(folders: Mapping[str, Path], card: Card, test: Samples, params: Evalua
     batch = np.resize(test.inputs(slice(0, params.throughput_batch_size)).numpy(), _batch_shape(card, params))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with torch.no_grad():
-        timings = interleaved(
-            {**calls, EAGER: lambda inputs: eager(torch.from_numpy(inputs)).numpy()},
-            batch,
-            rounds=params.latency_rounds,
-            runs=params.latency_runs,
-        )
-    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            timings = interleaved(
+                {**calls, EAGER: lambda inputs: eager(torch.from_numpy(inputs)).numpy()},
+                batch,
+                rounds=params.latency_rounds,
+                runs=params.latency_runs,
+            )
+    finally:
+        torch.set_num_threads(threads)
     models = {name: checkpoint.load(folders[name], card) for name in folders if name != "quantized"}
     models["quantized"] = models["pruned"]
     return {
