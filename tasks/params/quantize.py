@@ -39,6 +39,7 @@ class Auto(Calibration):
     method: Literal["auto"]
 
 
+Activation = Literal["unsigned", "signed"]
 CalibrationMethod = Annotated[MinMax | Percentile | Entropy | Mse | Auto, Field(discriminator="method")]
 
 
@@ -110,7 +111,7 @@ class Int8(StaticInt8):
     """
 
     scheme: Literal["int8"]
-    activation: Literal["unsigned", "signed", "auto"] = "unsigned"
+    activation: Activation | Literal["auto"] = "unsigned"
     ladder: bool = True
     max_drop: NonNegative = 0.005
     training: Retraining | None = Retraining()
@@ -123,6 +124,7 @@ class Mixed(StaticInt8):
     """
 
     scheme: Literal["mixed"]
+    activation: Activation = "unsigned"
     bits: Annotated[int, Field(ge=2, le=4)] = 4
     max_drop: NonNegative = 0.005
     training: Retraining | None = None
@@ -132,6 +134,7 @@ class Qat(StaticInt8):
     """Quantization-aware training with weights in `bits`; activations have eight."""
 
     scheme: Literal["qat"]
+    activation: Activation = "unsigned"
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     training: Retraining = Retraining()
 

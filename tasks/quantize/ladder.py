@@ -12,6 +12,7 @@ import onnx
 
 from tasks.data.splits import Splits
 from tasks.params import Auto, Int8, Qat, StaticInt8
+from tasks.quantize.int8 import Activation
 from tasks.quantize.judge import Judge, Judgement
 from tasks.quantize.mixed import assign
 from tasks.quantize.qdq import HEAVY
@@ -61,7 +62,8 @@ class _Climber:
 def climb(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, coach: Coach) -> tuple[Made, Rung, list[Rung]]:
     """The first rung inside `max_drop`, or the one that loses least where none is; its file, and all that were tried.
 
-    Mixed precision and training begin with the calibration, equalisation and correction that lost least.
+    Mixed precision and training begin with the calibration, equalisation and correction that lost least, and with the
+    activations that were chosen there.
     """
     climber = _Climber(Judge(model, data.validation), params.max_drop)
     plain = _plain(params)
@@ -69,6 +71,7 @@ def climb(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, coach: 
         if climber.holds(name, lambda own=own: int8(model, own, data, seed)):  # type: ignore[misc]
             return climber.made[-1], climber.rungs[-1], climber.rungs
     best = list(plain.values())[climber.best()]
+    best = best.model_copy(update={"activation": climber.made[climber.best()][1]["activation"]["type"]})
     inside = climber.holds("mixed precision", lambda: _mixed(model, best, data, seed, climber.judge))
     if params.training and not inside:
         inside = climber.holds("training", lambda: qat(model, _as_qat(best), data, seed, coach))
@@ -91,14 +94,23 @@ def _plain(params: Int8) -> dict[str, Int8]:
 
 
 def _mixed(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, judge: Judge) -> Made:
-    """The layers that harm most stay in float."""
+    """The layers that harm most stay in float, beside those that params leave there anyway."""
     build, facts = prepared(model, params, data, seed)
+    activation: Activation = "signed" if params.activation == "signed" else "unsigned"
     sizes = {item.name: 3 * prod(item.dims) for item in model.graph.initializer}
     saved = {
-        node.name: sizes[node.input[1]] for node in model.graph.node if node.op_type in HEAVY and node.input[1] in sizes
+        node.name: sizes[node.input[1]]
+        for node in model.graph.node
+        if node.op_type in HEAVY and node.input[1] in sizes and node.name not in params.in_float
     }
     weights, layers = kind(params), frozenset(saved)
-    made, rows = assign(saved, lambda cheap: build(weights, in_float=layers - cheap), judge, params.max_drop)
+    made, rows = assign(
+        saved,
+        lambda cheap: build(weights, activation=activation, in_float=layers - cheap),
+        judge,
+        params.max_drop,
+    )
+    facts["activation"] = {"type": activation}
     facts["in_float"] = [row.layer for row in rows if not row.cheap]
     facts["sensitivity"] = [asdict(row) for row in rows]
     return made, facts | portability(made, params, data, seed)
@@ -106,5 +118,5 @@ def _mixed(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, judge:
 
 def _as_qat(params: Int8) -> Qat:
     """The same, with the training for its scheme."""
-    shared = {name: getattr(params, name) for name in (*StaticInt8.model_fields, "training")}
+    shared = {name: getattr(params, name) for name in (*StaticInt8.model_fields, "activation", "training")}
     return Qat(scheme="qat", **shared)

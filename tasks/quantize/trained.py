@@ -22,7 +22,8 @@ from tasks.quantize.schemes import Made, prepared
 def mixed(model: onnx.ModelProto, params: Mixed, data: Splits, seed: int, coach: Coach) -> Made:
     """Weights in few bits where the drop allows it, and training of the whole where that is wanted."""
     build, facts = prepared(model, params, data, seed)
-    whole = build(kind(params))
+    whole = build(kind(params), activation=params.activation)
+    facts["activation"] = {"type": params.activation}
     full = weight_bytes(whole)
     saved = {layer: size - size // 2 for layer, size in full.items()}
     made, rows = assign(
@@ -41,7 +42,8 @@ def mixed(model: onnx.ModelProto, params: Mixed, data: Splits, seed: int, coach:
 def qat(model: onnx.ModelProto, params: Qat, data: Splits, seed: int, coach: Coach) -> Made:
     """Training with every weight in few bits, or eight."""
     build, facts = prepared(model, params, data, seed)
-    made = build(kind(params))
+    made = build(kind(params), activation=params.activation)
+    facts["activation"] = {"type": params.activation}
     if params.bits < 8:
         made = narrow(made, dict.fromkeys(weight_bytes(made), params.bits))
     made, facts["training"] = coach.train(made, params.training)

@@ -100,6 +100,27 @@ def test_rungs_that_the_params_have_taken_already_are_left_out(project, drops):
     assert [rung.rung for rung in rungs] == [RUNGS[0], *RUNGS[2:4]]
 
 
+@pytest.mark.parametrize("activation", ["unsigned", "signed"])
+def test_the_last_rungs_keep_the_activations_and_the_floats_that_were_asked_for(
+    project, monkeypatch, drops, activation
+):
+    judged, offered = drops(*[0.03] * 4, 0.0), []
+
+    def assign(saved, build, judge, limit):
+        offered.extend(saved)
+        return build(frozenset(saved)), []
+
+    monkeypatch.setattr(ladder, "assign", assign)
+    first = next(node.name for node in project[0].graph.node if node.op_type == "Gemm")
+    (_, facts), chosen, _ = climbed(project, activation=activation, in_float=[first])
+    assert chosen.rung == "training" and facts["activation"] == {"type": activation}
+    assert offered and first not in offered
+    dtype = onnx.TensorProto.INT8 if activation == "signed" else onnx.TensorProto.UINT8
+    for made in judged[-2:]:
+        types = {item.name: item.data_type for item in made.graph.initializer}
+        assert {types[node.input[2]] for node in made.graph.node if node.op_type == "QuantizeLinear"} == {dtype}
+
+
 def test_mixed_precision_leaves_in_float_what_loses_too_much(project):
     """Judged for real: one layer's weights span so much that seven bits leave nothing of what matters."""
     source, data = project
