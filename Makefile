@@ -42,6 +42,7 @@ bench: install
 	python benchmarks/training.py
 	python benchmarks/distillation.py
 	python benchmarks/pruning.py
+	python benchmarks/quantization.py
 	python benchmarks/synthesis.py
 	python benchmarks/coreset.py
 
