@@ -78,7 +78,8 @@ def bootstrap_interval(drop: Drop, n: int, seed: int = 0) -> tuple[float, float]
 
     Drawing pairs is drawing how many of them are lost and gained. Efron 1979, Annals of Statistics 7:1.
     """
-    shares = [drop.negative_flips, drop.positive_flips, 1 - drop.negative_flips - drop.positive_flips]
+    equal = max(0.0, 1 - drop.negative_flips - drop.positive_flips)  # 1 - 0.8 - 0.2 is below 0
+    shares = [drop.negative_flips, drop.positive_flips, equal]
     draws = np.random.default_rng(seed).multinomial(n, shares, RESAMPLES)
     low, high = np.percentile((draws[:, 0] - draws[:, 1]) / n, [5, 95])
     return float(low), float(high)

@@ -156,3 +156,11 @@ def test_a_stricter_level_gives_a_higher_limit():
     limits = [upper_limit(12, 5, 300, alpha=alpha) for alpha in (0.05, 0.025, 0.05 / 30)]
     assert limits == sorted(limits) and limits[0] < limits[1] < limits[2]
     assert score_limit(12, 5, 300, alpha=0.5) == pytest.approx(7 / 300)
+
+
+@pytest.mark.parametrize("lost", range(6))
+def test_two_models_that_never_agree_have_an_interval_too(lost):
+    reference = np.arange(5) < lost
+    found = paired_drop(reference, ~reference)
+    low, high = bootstrap_interval(found, 5)
+    assert low <= found.drop <= high and (low < high) == (0 < lost < 5)
