@@ -21,10 +21,15 @@ def open_served(root: Path, params: Path, name: str) -> Iterator[Served]:
     """The version of this number or alias, or the variant in this folder.
 
     Raises:
-        ValueError: there is no such version.
+        ValueError: there is no such version, or the folder is none of a variant.
         ConnectionError: the registry does not answer.
     """
     if (folder := Path(name)).is_dir():
+        if lacking := [part for part in ("deploy.json", "model.onnx") if not (folder / part).is_file()]:
+            raise ValueError(
+                f"--model {name}: holds no {' and no '.join(lacking)}; name a variant's folder, such as "
+                "artifacts/quantized, or a version's number or alias"
+            )
         yield Served(folder, folder / "model.onnx")
         return
     tracked(root)
