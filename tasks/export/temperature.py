@@ -12,6 +12,8 @@ OUTPUT = "logits"
 def scale_logits_(model: onnx.ModelProto, temperature: float) -> None:
     """Divide the graph's output by `temperature`, as its last step; the order of the logits stays.
 
+    Logits that leave integers get another step instead, so that nothing more is computed in float.
+
     Raises:
         ValueError: the graph has no output `logits` of a node of its own.
     """
@@ -19,8 +21,15 @@ def scale_logits_(model: onnx.ModelProto, temperature: float) -> None:
     makers = [node for node in graph.node if OUTPUT in node.output]
     if len(makers) != 1:
         raise ValueError(f"quantize.temperature: the graph has no node that makes '{OUTPUT}'")
-    names = {name for node in graph.node for name in (*node.input, *node.output)} | {i.name for i in graph.initializer}
+    [maker], constants = makers, {item.name: item for item in graph.initializer}
+    names = {name for node in graph.node for name in (*node.input, *node.output)} | {*constants}
     raw, divisor = (_fresh(name, names) for name in ("uncalibrated", "temperature"))
+    read_inside = any(OUTPUT in node.input for node in graph.node)
+    if maker.op_type == "DequantizeLinear" and maker.input[1] in constants and not read_inside:
+        step = numpy_helper.to_array(constants[maker.input[1]]) / np.float32(temperature)
+        graph.initializer.append(numpy_helper.from_array(step, divisor))
+        maker.input[1] = divisor
+        return
     for node in graph.node:
         for side in (node.input, node.output):
             side[:] = [raw if name == OUTPUT else name for name in side]

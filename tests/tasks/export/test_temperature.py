@@ -2,10 +2,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from graphs import conv_net, inputs
 from onnx import helper, numpy_helper
 
 from tasks.export.slim import slim
 from tasks.export.temperature import scale_logits_
+from tasks.measure.floats import float_operations
+from tasks.measure.runtime import open_session
+from tasks.quantize.calibration import observe
+from tasks.quantize.int8 import quantize
 
 
 def graph(output="logits"):
@@ -37,3 +42,19 @@ def test_the_files_logits_are_divided_and_keep_their_name_and_order():
 def test_a_graph_without_logits_is_refused():
     with pytest.raises(ValueError, match="no node that makes 'logits'"):
         scale_logits_(graph("other"), 2.0)
+
+
+def test_logits_that_leave_integers_are_divided_without_an_operation_in_float(tmp_path):
+    source, x, path = conv_net(), inputs(), tmp_path / "model.onnx"
+    ranges = {name: (found.low, found.high) for name, found in observe(source, lambda: iter([x])).items()}
+    plain = quantize(source, ranges)
+    scaled = onnx.ModelProto()
+    scaled.CopyFrom(plain)
+    scale_logits_(scaled, 2.5)
+    onnx.checker.check_model(scaled, full_check=True)
+    found = []
+    for model in (plain, slim(scaled)):
+        onnx.save(model, path)
+        found.append((open_session(path).run(None, {"x": x})[0], float_operations(path)))
+    np.testing.assert_allclose(found[1][0], found[0][0] / 2.5, rtol=1e-5)
+    assert found[1][1] == found[0][1] and "Div" not in found[1][1]
