@@ -131,36 +131,43 @@ def _watch(root: Path, timetable: Timetable, start_run: Callable[[], None]) -> N
     assert timetable.watch
     while True:
         try:
-            if reasons := news(root, timetable.watch, timetable.pull):
-                log.info("serve: %s; a run is started", ", ".join(reasons))
-                start_run()
+            look(root, timetable.watch, timetable.pull, start_run)
         except Exception as error:  # a silent server or remote; the next look may do better
             log.warning("serve: watch: %s", hide_password(" ".join(str(error).split())))
         time.sleep(timetable.watch.every_s)
 
 
-def news(root: Path, watch: Watch, pull: bool) -> list[str]:
-    """Why a run is due since the last look, which is remembered on disk; the very first look only remembers.
+def look(root: Path, watch: Watch, pull: bool, start_run: Callable[[], None]) -> list[str]:
+    """Start a run where one is due since the last look, which is remembered on disk; returns why.
 
-    A command counts when it has just begun to end with DRIFTED, so that drift that stays does not run without end.
+    The very first look only remembers, and a run that could not be started is due again. A command counts when it has
+    just begun to end with DRIFTED, so that drift that stays does not run without end.
     """
     path = root / MEMORY
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    now: dict[str, str | int] = {}
-    if watch.data:
-        now["the data has changed"] = data_version(root, pull)
+    now: dict[str, str | int] = {"the data has changed": data_version(root, pull)} if watch.data else {}
     if watch.command:
-        done = subprocess.run(watch.command, shell=True, cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode not in (0, DRIFTED):
-            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            log.warning("serve: watch: `%s` failed: %s", watch.command, hide_password(said))
-        now[f"`{watch.command}` found drift"] = int(done.returncode == DRIFTED)
+        name = f"`{watch.command}` found drift"
+        now[name] = _drifted(watch.command, root, before.get(name, 0))
     reasons = [reason for reason, value in now.items() if _is_news(reason, value, before)]
+    if reasons:
+        log.info("serve: %s; a run is started", ", ".join(reasons))
+        start_run()
     partial = path.with_suffix(".partial")
     path.parent.mkdir(exist_ok=True)
     partial.write_text(json.dumps(now), encoding="utf-8")
     partial.replace(path)
     return reasons
+
+
+def _drifted(command: str, root: Path, before: int) -> int:
+    """1 where the command finds drift; what it said before where it fails."""
+    done = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode in (0, DRIFTED):
+        return int(done.returncode == DRIFTED)
+    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    log.warning("serve: watch: `%s` failed: %s", command, hide_password(said))
+    return before
 
 
 def _is_news(reason: str, value: str | int, before: dict[str, str | int]) -> bool:

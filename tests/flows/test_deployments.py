@@ -5,7 +5,7 @@ import socket
 import pytest
 from projects import ROOT, downsize, make_project, run
 
-from flows.deployments import data_version, deployment, news
+from flows.deployments import data_version, deployment, look
 from tasks.params import Timetable, Watch
 
 SMOKE = (ROOT / "params.smoke.yaml").read_text()
@@ -64,27 +64,41 @@ def test_a_work_pool_needs_a_server(project):
     assert done.returncode == 1 and "--pool nightly: needs the server whose workers run it" in done.stderr
 
 
+def news(project, watch):
+    """What a look found, and that it started as many runs."""
+    started = []
+    reasons = look(project, watch, pull=False, start_run=lambda: started.append(1))
+    assert len(started) == bool(reasons)
+    return reasons
+
+
+def unreachable():
+    raise ConnectionError("no server")
+
+
 def test_changed_data_is_news_once(project):
     watch = Watch(every_s=1)
-    assert news(project, watch, pull=False) == []
-    assert news(project, watch, pull=False) == []
+    assert news(project, watch) == []
+    assert news(project, watch) == []
     before = data_version(project, pull=False)
     (project / "data/more.csv").write_text("a,b\n1,2\n")
     assert data_version(project, pull=False) != before
-    assert news(project, watch, pull=False) == ["the data has changed"]
-    assert news(project, watch, pull=False) == []
+    with pytest.raises(ConnectionError):
+        look(project, watch, pull=False, start_run=unreachable)
+    assert news(project, watch) == ["the data has changed"]  # as no run has seen it yet
+    assert news(project, watch) == []
 
 
 def test_a_command_that_finds_drift_is_news_until_it_finds_none(project):
-    watch = Watch(every_s=1, data=False, command="test ! -e drifted || exit 3")
+    watch = Watch(every_s=1, data=False, command="exit $(cat code)")
     looks = []
-    for drifted in (False, True, True, False, True):
-        (project / "drifted").touch() if drifted else (project / "drifted").unlink(missing_ok=True)
-        looks.append(len(news(project, watch, pull=False)))
-    assert looks == [0, 1, 0, 0, 1]
+    for code in (0, 3, 3, 1, 3, 0, 3):  # one that fails says nothing of drift
+        (project / "code").write_text(str(code))
+        looks.append(len(news(project, watch)))
+    assert looks == [0, 1, 0, 0, 0, 0, 1]
 
 
 def test_a_command_that_fails_starts_no_run_but_is_logged(project, caplog):
     watch = Watch(every_s=1, data=False, command="echo 'downsize: no such file' >&2; exit 1")
-    assert news(project, watch, pull=False) == []
+    assert news(project, watch) == []
     assert "failed: downsize: no such file" in caplog.text
