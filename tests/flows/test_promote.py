@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promotions import FORK, promote_at_once
 
 from flows import promote as module
 from flows.promote import Move, promote, rollback
@@ -19,7 +19,6 @@ from tasks.params import Params, Tracking, load_params
 from tasks.register import register
 from tests.mlflow_project import make_data, make_project, make_variant, register_files, write_summary
 
-FORK = multiprocessing.get_context("fork")
 # that four test samples can pass
 BUDGET = """
 budget: {max_accuracy_drop: 0.6, max_class_recall_drop: 1.0, max_significant_drop: null, max_negative_flips: 0.4,
@@ -285,29 +284,9 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_champion_and_the_next_comm
     assert step > 5
 
 
-def moves(root: Path, name: str, barrier: Any, answers: Any) -> None:
-    carry_out = module._carry_out
-
-    def together(*args: Any) -> None:
-        barrier.wait(60)
-        carry_out(*args)
-
-    module._carry_out = together
-    try:
-        answers.put(str(promote(root, params_of(root), name)))
-    except ValueError as error:
-        answers.put(str(error))
-
-
 @pytest.mark.usefixtures("passing")
 def test_of_two_promotions_at_once_one_wins_and_the_other_says_why(project: Path) -> None:
-    barrier, answers = FORK.Barrier(2), FORK.Queue()
-    processes = [FORK.Process(target=moves, args=(project, name, barrier, answers)) for name in ("6", "4")]
-    for process in processes:
-        process.start()
-    told = sorted(answers.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join()
+    told = promote_at_once(project, "6", "4")
     winner = aliases(project)["champion"]
     assert winner in (4, 6) and aliases(project)["previous"] == 5
     assert told[0].startswith(f"toy: champion is now version {winner}, which replaces version 5")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from projects import ROOT, environment, free_port
+from servers import prefect_server
 
 from tasks.adapters.registry import Registry, open_registry
 from tasks.params import Tracking
@@ -48,29 +44,8 @@ with get_client(sync_client=True) as client:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    port = free_port()
-    settings = {
-        **environment(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{settings['PREFECT_API_URL']}/health")
-                break
-            except OSError:
-                assert process.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
-                time.sleep(1)
+    with prefect_server(tmp_path) as settings:
         yield settings
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.fixture

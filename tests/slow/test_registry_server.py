@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from projects import environment, free_port
+from promotions import FORK, promote_at_once
+from servers import answering
 
 from flows import promote as module
 from tasks.adapters import lock
@@ -24,35 +20,21 @@ from tasks.params import Tracking, load_params
 from tasks.register import register
 from tests.mlflow_project import make_project, migrated_database, register_files
 
-FORK = multiprocessing.get_context("fork")
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A toy project that tracks to a server of its own."""
     (tmp_path / "server.db").write_bytes(migrated_database())
     uri = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/kept"]
     settings = {**environment(tmp_path), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    try:
-        for _ in range(180):
-            try:
-                urllib.request.urlopen(f"{uri}/health")
-                break
-            except OSError:
-                assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
-                time.sleep(1)
+    with answering(command, settings, f"{uri}/health", tmp_path):
         root = tmp_path / "project"
         root.mkdir()
         make_project(root)
         yield root
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
 
 
 def registry(root: Path) -> Registry:
@@ -66,22 +48,8 @@ def filed(root: Path, barrier: Any) -> None:
     register(params.register_, params.tracking, register_files(root))
 
 
-def moved(root: Path, name: str, barrier: Any, answers: Any) -> None:
-    carry_out = module._carry_out
-
-    def together(*args: Any) -> None:
-        barrier.wait(60)
-        carry_out(*args)
-
-    module._carry_out = together
-    try:
-        answers.put(str(module.promote(root, load_params(root / "params.yaml"), name)))
-    except ValueError as error:
-        answers.put(str(error))
-
-
 def test_two_registers_and_two_promotions_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    barrier, answers = FORK.Barrier(2), FORK.Queue()
+    barrier = FORK.Barrier(2)
     processes = [FORK.Process(target=filed, args=(project, barrier)) for _ in range(2)]
     for process in processes:
         process.start()
@@ -92,12 +60,7 @@ def test_two_registers_and_two_promotions_at_once(project: Path, monkeypatch: py
     assert len(registry(project).versions()) == 5
 
     monkeypatch.setattr(module, "challenge", lambda *_: Challenge("pass", 0.5, 0.5, 4, []))
-    processes = [FORK.Process(target=moved, args=(project, name, barrier, answers)) for name in ("4", "5")]
-    for process in processes:
-        process.start()
-    told = sorted(answers.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join()
+    told = promote_at_once(project, "4", "5")
     winner = registry(project).aliases()["champion"]
     assert told[0].startswith(f"toy: champion is now version {winner}; ")
     assert told[1].startswith(f"toy: champion was moved from version none to {winner} by ")
