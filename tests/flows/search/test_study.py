@@ -1,5 +1,6 @@
 import json
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 from trials import row
@@ -64,9 +65,11 @@ def test_studies_in_one_file_do_not_mix(begin):
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path):
+    before = optuna.logging.get_verbosity()
     with pytest.raises(ConnectionError) as error:
         open_storage("postgresql://ann:secret@127.0.0.1:1/optuna")
     assert "127.0.0.1:1/optuna" in str(error.value) and "secret" not in str(error.value)
+    assert optuna.logging.get_verbosity() == before
 
 
 def test_a_name_of_other_params_is_refused(begin):
