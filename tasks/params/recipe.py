@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -42,6 +42,14 @@ class Params(Section):
     schedule: Timetable = Timetable()
     notify: Notify = Notify()
     search: Search = Search()
+
+    @field_validator("budget")
+    @classmethod
+    def _its_limits_are_measured(cls, budget: Budget, info: ValidationInfo) -> Budget:
+        evaluate = info.data.get("evaluate")
+        if budget.max_shifted_drop is not None and evaluate and evaluate.shifted is None:
+            raise ValueError("max_shifted_drop limits what evaluate.shifted measures; name a source there")
+        return budget
 
     def section(self, name: str) -> object:
         """The section as it is called in params.yaml, or a field of one: `budget.max_accuracy_drop`."""

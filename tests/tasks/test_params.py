@@ -133,6 +133,13 @@ def test_a_missing_file_is_named(tmp_path):
         load_params(tmp_path / "nowhere.yaml")
 
 
+def test_a_limit_on_what_is_not_measured_is_refused(load):
+    with pytest.raises(ValueError, match=r"budget: max_shifted_drop limits what evaluate.shifted measures; name a"):
+        load("budget: {max_shifted_drop: 0.01}\n")
+    shifted = 'evaluate: {shifted: {factory: "tasks.data.sources:digits"}}\n'
+    assert load(shifted + "budget: {max_shifted_drop: 0.01}\n").budget.max_shifted_drop == 0.01
+
+
 def test_params_cannot_be_changed_after_reading(load):
     with pytest.raises(ValidationError, match="frozen"):
         load().seed = 1
