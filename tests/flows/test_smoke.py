@@ -70,8 +70,8 @@ def test_changed_prune_params_make_prune_and_what_follows_stale_and_nothing_befo
 
 def test_plain_calls_and_dvc_repro_give_the_flow_s_figures(project, tmp_path):
     by_call, by_dvc = make_project(tmp_path / "call"), make_project(tmp_path / "dvc")
-    for name in ("ingest", "validate", "split", "coreset", "teacher", "distill", "prune", "quantize", "evaluate"):
-        downsize(by_call, "stage", name)
+    calls = "from tasks.stages import STAGES, run_stage; [run_stage(name) for name in STAGES if name != 'register']"
+    run(by_call, sys.executable, "-c", calls)
     run(by_dvc, sys.executable, "-m", "dvc", "repro")
     assert figures(by_call) == figures(by_dvc) == figures(project)
 
