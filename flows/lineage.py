@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.adapters.registry import SHA256, Registry, Version, open_registry
+from tasks.adapters.registry import FIGURES, SHA256, Registry, Version, open_registry
 from tasks.params import Params
-from tasks.register import FIGURES
 
 ORIGIN: Final = {
     "file": SHA256,

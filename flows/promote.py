@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 
 from flows.notify import announced
 from tasks.adapters.lock import who
-from tasks.adapters.registry import SHA256, Registry, Version, open_registry
+from tasks.adapters.registry import FIGURES, SHA256, Registry, Version, open_registry
 from tasks.adapters.versions import data_sha256, split_sha256
 from tasks.evaluate.challenge import Challenge, challenge
 from tasks.params import Params
-from tasks.register import CANDIDATE, FIGURES
+from tasks.register import CANDIDATE
 from tasks.stages import STAGES
 
 CHAMPION: Final = "champion"

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from tasks.adapters.packaging import Rows
-from tasks.adapters.registry import MODEL_ID, SHA256, Registry, Version, open_registry
+from tasks.adapters.registry import FIGURES, MODEL_ID, SHA256, Registry, Version, open_registry
 from tasks.adapters.tracking import complete_parent, open_recipe
 from tasks.adapters.versions import provenance
 from tasks.data.dataset import load_dataset
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 CANDIDATE: Final = "candidate"
 EXAMPLE_ROWS: Final = 3
 EXAMPLE_NUMBERS: Final = 20_000  # the input example is JSON that people read: fewer rows where one is large
-FIGURES: Final = ("accuracy", "accuracy_drop", "accuracy_drop_upper95", "size_bytes", "latency_ms_p50", "macs")
 
 
 def register(params: Register, tracking: Tracking, files: Files) -> dict[str, float]:

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
+FIGURES: Final = (
+    "accuracy",
+    "accuracy_drop",
+    "accuracy_drop_upper95",
+    "size_bytes",
+    "latency_ms_p50",
+    "macs",
+)
 MODEL_ID: Final = "model_id"  # tag; the registry itself forgets it when read back
 SHA256: Final = "artifact_sha256"  # tag; of model.onnx
 CARD: Final = "model_card.md"

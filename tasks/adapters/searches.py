@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tasks.adapters.client import mlflow_client, one_line, open_experiment
+from tasks.adapters.registry import FIGURES
 from tasks.adapters.versions import provenance
 from tasks.params import Params
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
-
-FIGURES: Final = ("accuracy", "accuracy_drop", "accuracy_drop_upper95", "size_bytes", "latency_ms_p50", "macs")
 
 
 @dataclass(frozen=True)

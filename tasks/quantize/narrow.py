@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from tasks.quantize.qdq import Floats, constants, layers, store_, values, with_constants
+from tasks.quantize.qdq import Floats, constants, integer_layers, store_, values, with_constants
 
 INT4_OPSET: Final = 21  # the first whose Cast reads four-bit integers
 # how much of the largest weight the last level stands for
@@ -26,7 +26,7 @@ def narrow(model: onnx.ModelProto, bits: Mapping[str, int]) -> onnx.ModelProto:
     """
     source = constants(model.graph)
     held = dict(source)
-    for layer in layers(model.graph):
+    for layer in integer_layers(model.graph):
         if layer.name in bits:
             weight, greatest = values(layer.weight, source), 2 ** (bits[layer.name] - 1) - 1
             step = best_steps(weight, layer.weight.axis, greatest).reshape(source[layer.weight.step].shape)
@@ -48,7 +48,11 @@ def best_steps(weight: Floats, axis: int, greatest: int) -> Floats:
 def store_narrow(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same file with every weight whose levels fit four bits stored so, and widened once when it is loaded."""
     held = constants(model.graph)
-    fit = [name for name in dict.fromkeys(layer.weight.levels for layer in layers(model.graph)) if _fits(held[name])]
+    fit = [
+        name
+        for name in dict.fromkeys(layer.weight.levels for layer in integer_layers(model.graph))
+        if _fits(held[name])
+    ]
     if not fit:
         return model
     made = onnx.ModelProto()
@@ -72,7 +76,7 @@ def weight_bytes(model: onnx.ModelProto) -> dict[str, int]:
     held = constants(model.graph)
     return {
         layer.name: -(-held[layer.weight.levels].size // (2 if _fits(held[layer.weight.levels]) else 1))
-        for layer in layers(model.graph)
+        for layer in integer_layers(model.graph)
     }
 
 

@@ -26,7 +26,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Layer:
+class IntegerLayer:
     """An operation with a constant weight in integers.
 
     name: of its output. input_step: of what it reads, which with the weight's gives the step of the bias.
@@ -47,7 +47,7 @@ def constants(graph: onnx.GraphProto) -> Constants:
     return {item.name: numpy_helper.to_array(item) for item in graph.initializer}
 
 
-def layers(graph: onnx.GraphProto) -> Iterator[Layer]:
+def integer_layers(graph: onnx.GraphProto) -> Iterator[IntegerLayer]:
     """In the order of the graph; two may share a weight."""
     makers = {output: node for node in graph.node for output in node.output}
     held = {item.name for item in graph.initializer}
@@ -61,7 +61,7 @@ def layers(graph: onnx.GraphProto) -> Iterator[Layer]:
         assert source and weight
         if weight.input[0] in held:
             bias = _stored(more[0]) if more and more[0] and more[0].input[0] in held else None
-            yield Layer(node.output[0], _stored(weight), bias, source.input[1])
+            yield IntegerLayer(node.output[0], _stored(weight), bias, source.input[1])
 
 
 def values(found: Stored, held: Mapping[str, npt.NDArray[Any]]) -> Floats:
@@ -83,7 +83,9 @@ def limits(found: Stored, held: Mapping[str, npt.NDArray[Any]]) -> Limits:
     return max(-occurring, int(possible.min) - zero), min(occurring, int(possible.max) - zero)
 
 
-def store_(held: Constants, layer: Layer, weight: Floats, step: Floats, within: Limits, bias: Floats | None) -> None:
+def store_(
+    held: Constants, layer: IntegerLayer, weight: Floats, step: Floats, within: Limits, bias: Floats | None
+) -> None:
     """Put weight, step and bias in the place of the layer's own, rounded to what their integers can say.
 
     step: of the shape that the file has. within: the limits of the weight's levels.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tasks.quantize.lsq import levels, rounded, scaled
 from tasks.quantize.operators import OPERATORS
-from tasks.quantize.qdq import HEAVY, Layer, constants, layers, limits, store_, values, with_constants
+from tasks.quantize.qdq import HEAVY, IntegerLayer, constants, integer_layers, limits, store_, values, with_constants
 
 PAIR: Final = ("QuantizeLinear", "DequantizeLinear")
 Knobs = Mapping[str, Any]
@@ -37,7 +37,7 @@ class Trainable(nn.Module):
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
         self._model, self._held = model, constants(model.graph)
-        self._layers = list(layers(model.graph))
+        self._layers = list(integer_layers(model.graph))
         _refuse_unknown(model.graph)
         learned: dict[str, Any] = {}
         for layer in self._layers:
@@ -97,7 +97,7 @@ class Trainable(nn.Module):
             known |= self._rounded(layer, ends, known)
         return known
 
-    def _rounded(self, layer: Layer, ends: tuple[str, str], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _rounded(self, layer: IntegerLayer, ends: tuple[str, str], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weight and bias, by the names under which the layer reads them."""
         weight, within = known[layer.weight.levels], self._limits[layer.weight.levels]
         plain = known[layer.weight.step]

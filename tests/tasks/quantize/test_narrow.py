@@ -9,7 +9,7 @@ from tasks.quantize.calibration import min_max, observe
 from tasks.quantize.int8 import quantize
 from tasks.quantize.judge import shipped
 from tasks.quantize.narrow import best_steps, narrow, store_narrow, weight_bytes
-from tasks.quantize.qdq import constants, layers, values
+from tasks.quantize.qdq import constants, integer_layers, values
 
 X = inputs()
 RNG = np.random.default_rng(0)
@@ -48,10 +48,10 @@ def test_weights_on_the_grid_are_exact_and_zeros_do_no_harm():
 
 def test_only_the_layers_named_have_fewer_levels_and_all_keep_their_biases():
     model = int8()
-    first, second, head = (layer.name for layer in layers(model.graph))
+    first, second, head = (layer.name for layer in integer_layers(model.graph))
     made = narrow(model, {second: 3})
     before, after = constants(model.graph), constants(made.graph)
-    found = {layer.name: layer for layer in layers(made.graph)}
+    found = {layer.name: layer for layer in integer_layers(made.graph)}
     assert np.abs(after[found[second].weight.levels]).max() == 3
     for name in (first, head):
         assert np.array_equal(before[found[name].weight.levels], after[found[name].weight.levels])
@@ -78,7 +78,7 @@ def test_two_levels_go_to_the_byte_and_the_runtime_still_computes_in_integers(bi
 def test_levels_survive_the_packing_bit_for_bit():
     model = narrowed(4)
     stored = {item.name: item for item in store_narrow(model).graph.initializer}
-    for layer in layers(model.graph):
+    for layer in integer_layers(model.graph):
         levels = constants(model.graph)[layer.weight.levels]
         assert np.array_equal(numpy_helper.to_array(stored[f"{layer.weight.levels}.halves"]).astype(np.int8), levels)
 
