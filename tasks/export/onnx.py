@@ -17,6 +17,7 @@ from torch import nn
 from tasks.data.batches import Samples
 from tasks.data.dataset import Card
 from tasks.export.parity import parity, refuse_difference
+from tasks.export.simplify import simplify
 from tasks.export.slim import slim
 from tasks.export.unsupported import lacking, trace
 from tasks.measure.accuracy import logits
@@ -39,7 +40,7 @@ def export(model: nn.Module, card: Card, samples: Samples, folder: Path, field: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
-    onnx.save(slim(_trace(model, card, field)), path)
+    onnx.save(slim(simplify(_trace(model, card, field))), path)
     found = parity(logits(model, samples).numpy(), answers(open_onnxruntime(path), samples))
     refuse_difference(found, f"{field}: the ONNX file")
     write_deploy(folder, card, asdict(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import onnx
@@ -14,10 +14,13 @@ from onnxruntime.quantization.registry import QDQRegistry
 
 from tasks.params import Activation
 from tasks.quantize.calibration import Range
+from tasks.quantize.normalisation import fold_normalisation_
 
 # signed bytes; signed in seven bits, so that two products fit 16 bits on any processor; unsigned, widened before they
 # are multiplied
 Weights = Literal["signed", "reduced", "unsigned"]
+# those that ONNX Runtime has an 8-bit kernel for; sums and products need none of their own: what reads them is rounded
+KINDS: Final = (*QDQRegistry, "GlobalAveragePool")
 
 
 def quantize(
@@ -48,10 +51,11 @@ def quantize(
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
         nodes_to_exclude=sorted(in_float),
-        op_types_to_quantize=list(QDQRegistry),
+        op_types_to_quantize=list(KINDS),
         extra_options={"WeightSymmetric": True},  # one zero point for all channels, as the runtime demands
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()  # it appends what it adds, which ONNX's own checker refuses
     quantized: onnx.ModelProto = quantizer.model.model
+    fold_normalisation_(quantized)
     return quantized

@@ -28,7 +28,7 @@ class Trainable(nn.Module):
 
     Parameters are the weights and biases of convolutions and products, and the logarithm of every step: an optimizer
     such as Adam moves each parameter by about its learning rate, whatever its size, and steps are small. Zero points
-    stay, since a range that begins at zero does the work of a ReLU.
+    stay, since a range that begins at zero does the work of a ReLU, and so does the grid of raw values.
 
     Raises:
         ValueError: an operation is none of OPERATORS.
@@ -48,7 +48,7 @@ class Trainable(nn.Module):
         self._limits = {layer.weight.levels: limits(layer.weight, self._held) for layer in self._layers}
         self._plan = [(node, _knobs(node)) for node in model.graph.node]
         steps = [layer.weight.step for layer in self._layers]
-        steps += [node.input[1] for node in model.graph.node if node.op_type == PAIR[0]]
+        steps += _shared_steps(model.graph)
         self._learned = {name: place for place, name in enumerate(learned)}
         self._steps = {name: place for place, name in enumerate(dict.fromkeys(steps))}
         self.learned = nn.ParameterList([nn.Parameter(torch.tensor(array)) for array in learned.values()])
@@ -139,6 +139,12 @@ def _knobs(node: onnx.NodeProto) -> Knobs:
 
 def _along(tensor: Tensor, axis: int, rank: int) -> Tensor:
     return tensor if tensor.ndim == 0 else tensor.reshape([-1 if place == axis % rank else 1 for place in range(rank)])
+
+
+def _shared_steps(graph: onnx.GraphProto) -> list[str]:
+    """Of activations, those in which both nodes of the pair count: raw values leave in other units than they came."""
+    into, out = ([node.input[1] for node in graph.node if node.op_type == kind] for kind in PAIR)
+    return [step for step in into if step in set(out)]
 
 
 def _floats(graph: onnx.GraphProto, held: Mapping[str, Any]) -> list[str]:
