@@ -147,6 +147,13 @@ class Int8Symmetric(Static):
     scheme: Literal["int8_symmetric"]
 
 
+class Fp8(Scheme):
+    """Weights and inputs of convolutions and products in e4m3, for TensorRT on a GPU that computes in it."""
+
+    scheme: Literal["fp8"]
+    calibration: CalibrationMethod = MinMax(method="min_max")
+
+
 class Int8Dynamic(Scheme):
     scheme: Literal["int8_dynamic"]
 
@@ -173,7 +180,7 @@ def _default_scheme(section: object) -> object:
 
 
 Quantize = Annotated[
-    Int8 | Int8Dynamic | Int8Symmetric | Mixed | Qat | Fp16 | Bf16 | Int4WeightOnly,
+    Int8 | Int8Dynamic | Int8Symmetric | Mixed | Qat | Fp8 | Fp16 | Bf16 | Int4WeightOnly,
     Field(discriminator="scheme"),
     BeforeValidator(_default_scheme),
 ]

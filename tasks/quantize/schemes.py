@@ -20,6 +20,7 @@ from tasks.data.splits import Splits
 from tasks.params import (
     Activation,
     Bf16,
+    Fp8,
     Fp16,
     Gptq,
     Int4WeightOnly,
@@ -125,6 +126,13 @@ def int8_dynamic(model: onnx.ModelProto, params: Int8Dynamic, data: Splits, seed
         return onnx.load(path), {}
 
 
+def fp8(model: onnx.ModelProto, params: Fp8, data: Splits, seed: int) -> Made:
+    """The same places in 8-bit floats, whose steps grow with the number."""
+    facts: dict[str, Any] = {}
+    ranges = _ranges(model, params, _batches(data, params.calibration.samples, seed), facts)
+    return quantize_symmetric(model, ranges, "fp8"), facts
+
+
 def fp16(model: onnx.ModelProto, params: Fp16, data: Splits, seed: int) -> Made:
     """Half precision inside, float32 outside; half the bytes, faster only where the hardware computes in halves."""
     halved = ONNXModel(convert_float_to_float16(model, keep_io_types=True))
@@ -152,10 +160,10 @@ def int4_weight_only(model: onnx.ModelProto, params: Int4WeightOnly, data: Split
     return made, {}
 
 
-def _ranges(model: onnx.ModelProto, params: Static, batches: Batches, facts: dict[str, Any]) -> dict[str, Range]:
+def _ranges(model: onnx.ModelProto, params: Static | Fp8, batches: Batches, facts: dict[str, Any]) -> dict[str, Range]:
     """Of every tensor; how they were chosen joins the facts where it differs from tensor to tensor."""
     histograms = observe(model, batches)
-    if isinstance(params, Int8Symmetric):
+    if isinstance(params, Int8Symmetric | Fp8):
         histograms = {name: mirrored(histogram) for name, histogram in histograms.items()}
     if params.calibration.method == "auto":
         ranges, methods = choose_ranges(model, histograms, batches)
@@ -177,6 +185,7 @@ SCHEMES: Final[Mapping[str, Callable[..., Made]]] = {
     "int8": int8,
     "int8_dynamic": int8_dynamic,
     "int8_symmetric": int8_symmetric,
+    "fp8": fp8,
     "fp16": fp16,
     "bf16": bf16,
     "int4_weight_only": int4_weight_only,

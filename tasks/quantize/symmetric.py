@@ -1,28 +1,37 @@
-"""NVIDIA's explicit scheme: no zero points, and Quantize/DequantizeLinear only where TensorRT fuses them."""
+"""NVIDIA's explicit scheme: no zero points, and Quantize/DequantizeLinear only where TensorRT fuses them.
+
+Whole numbers or floats of 8 bits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from ml_dtypes import float8_e4m3fn
 from onnx import helper, numpy_helper
 
 from tasks.quantize.calibration import Range
 from tasks.quantize.layers import HEAVY, layers, own
 
 LARGEST: Final = 127
+Levels = Literal["int8", "fp8"]
+# what a level can be at most, and the type that stores it; 448 is the largest number of e4m3
+FORMATS: Final[Mapping[Levels, tuple[int, Any]]] = {"int8": (LARGEST, np.int8), "fp8": (448, float8_e4m3fn)}
 
 
-def quantize_symmetric(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+def quantize_symmetric(model: onnx.ModelProto, ranges: Mapping[str, Range], levels: Levels = "int8") -> onnx.ModelProto:
     """The model with 8-bit inputs and weights of convolutions and products, and the skip input of sums behind them.
 
-    Weights lie per output channel, activations per tensor, both in [-127, 127] times a scale; outputs and biases stay
-    in float. ranges: low and high of each float tensor, of which the larger side counts; a tensor without one stays.
+    Weights lie per output channel, activations per tensor, both in [-127, 127] times a scale, or up to 448 in e4m3;
+    outputs and biases stay in float. ranges: low and high of each float tensor, of which the larger side counts; a
+    tensor without one stays.
 
-    NVIDIA, TensorRT developer guide, "Working with quantized types", explicit quantization.
+    NVIDIA, TensorRT developer guide, "Working with quantized types", explicit quantization; Micikevicius et al. 2022,
+    arXiv:2209.05433, for e4m3.
     """
     made, constants = own(model)
     graph = made.graph
@@ -30,11 +39,11 @@ def quantize_symmetric(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> o
     pairs: dict[str, list[onnx.NodeProto]] = {}
     for layer in layers(graph):
         axis = len(constants[layer.weight].dims) - 1 if layer.upright else 0
-        pairs[layer.weight] = [_weight_(graph, constants[layer.weight], axis)]
+        pairs[layer.weight] = [_weight_(graph, constants[layer.weight], axis, levels)]
     for node, place in reads:
         name = node.input[place]
         if name in ranges and name not in pairs:
-            pairs[name] = _activation_(graph, name, max(-ranges[name][0], ranges[name][1]) / LARGEST)
+            pairs[name] = _activation_(graph, name, max(-ranges[name][0], ranges[name][1]), levels)
     for node, place in reads:
         if node.input[place] in pairs:
             node.input[place] = pairs[node.input[place]][-1].output[0]
@@ -44,6 +53,8 @@ def quantize_symmetric(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> o
         nodes += [node, *(item for name in node.output for item in pairs.get(name, ()))]
     del graph.node[:]
     graph.node.extend(nodes)
+    if levels == "fp8":
+        _spell_out_relu_(graph)
     for layer_weight in set(pairs) & constants.keys() - {name for node in graph.node for name in node.input}:
         graph.initializer.remove(constants[layer_weight])
     return made
@@ -92,24 +103,35 @@ def _heavy_before(name: str, makers: Mapping[str, onnx.NodeProto]) -> set[str]:
     return found
 
 
-def _weight_(graph: onnx.GraphProto, constant: onnx.TensorProto, axis: int) -> onnx.NodeProto:
-    """Add the integer weight to the graph, and return the node that makes it a float again."""
-    weight = numpy_helper.to_array(constant)
+def _weight_(graph: onnx.GraphProto, constant: onnx.TensorProto, axis: int, levels: Levels) -> onnx.NodeProto:
+    """Add the weight in 8 bits to the graph, and return the node that makes it a float again."""
+    weight, (largest, kind) = numpy_helper.to_array(constant), FORMATS[levels]
     others = tuple(other for other in range(weight.ndim) if other != axis)
-    scale = (np.maximum(np.abs(weight).max(others, keepdims=True), 1e-12) / LARGEST).astype(np.float32)
-    levels = np.clip(np.rint(weight / scale), -LARGEST, LARGEST).astype(np.int8)
-    arrays = {"level": levels, "scale": scale.ravel(), "zero": np.zeros(scale.size, np.int8)}
-    names = _store_(graph, constant.name, arrays)
+    scale = (np.maximum(np.abs(weight).max(others, keepdims=True), 1e-12) / largest).astype(np.float32)
+    level = np.clip(weight / scale, -largest, largest)
+    level = (np.rint(level) if levels == "int8" else level).astype(kind)
+    names = _store_(graph, constant.name, {"level": level, "scale": scale.ravel(), "zero": np.zeros(scale.size, kind)})
     return helper.make_node("DequantizeLinear", names, [f"{constant.name}.value"], axis=axis)
 
 
-def _activation_(graph: onnx.GraphProto, name: str, scale: float) -> list[onnx.NodeProto]:
+def _activation_(graph: onnx.GraphProto, name: str, furthest: float, levels: Levels) -> list[onnx.NodeProto]:
     """The nodes that round the tensor and make it a float again."""
-    knobs = _store_(graph, name, {"scale": np.array(scale, np.float32), "zero": np.array(0, np.int8)})
+    largest, kind = FORMATS[levels]
+    knobs = _store_(graph, name, {"scale": np.array(furthest / largest, np.float32), "zero": np.array(0, kind)})
     return [
         helper.make_node("QuantizeLinear", [name, *knobs], [f"{name}.level"]),
         helper.make_node("DequantizeLinear", [f"{name}.level", *knobs], [f"{name}.value"]),
     ]
+
+
+def _spell_out_relu_(graph: onnx.GraphProto) -> None:
+    """ONNX Runtime 1.32 drops Relu in front of a QuantizeLinear, as though floats had no sign; Max it keeps."""
+    zero = "relu.floor"
+    for node in graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "Max"
+            node.input.append(zero)
+    graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), zero))
 
 
 def _store_(graph: onnx.GraphProto, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> list[str]:

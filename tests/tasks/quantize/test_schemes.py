@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from graphs import answers, graph, inputs
+from ml_dtypes import float8_e4m3fn
 from onnx import helper, numpy_helper
 from pydantic import TypeAdapter
 
@@ -27,11 +28,18 @@ def step_of_groups(weight, bits):
     return np.repeat(spans / (2**bits - 1), GROUP, axis=1)
 
 
+def spacing_of_e4m3(weight, scale):
+    """Three bits behind the first one; below 2**-6 all are as far apart as there."""
+    exponent = np.floor(np.log2(np.maximum(np.abs(weight) / scale, 2.0**-6)))
+    return 2.0 ** (exponent - 3) * scale
+
+
 # distance of neighbouring levels, at each weight; the scale of a group is stored in half precision, rounded up
 STEPS = {
     "int8": lambda weight: step_of_rows(weight, 127),
     "int8_symmetric": lambda weight: step_of_rows(weight, 127),
     "int8_dynamic": lambda weight: step_of_rows(weight, 64),
+    "fp8": lambda weight: spacing_of_e4m3(weight, np.abs(weight).max(1, keepdims=True) / 448),
     "fp16": lambda weight: np.spacing(np.abs(weight).astype(np.float16)).astype(np.float32),
     "bf16": lambda weight: 2.0 ** (np.floor(np.log2(np.abs(weight))) - 7),
     "int4_weight_only": lambda weight: step_of_groups(weight, 4) * 1.001,
@@ -41,6 +49,7 @@ GRIDS = {
     "int8": np.arange(-127, 128),
     "int8_symmetric": np.arange(-127, 128),
     "int8_dynamic": np.arange(-64, 65),
+    "fp8": np.setdiff1d(np.arange(256, dtype=np.uint8), [127, 255]).view(float8_e4m3fn).astype(np.float32),  # no NaN
     "fp16": np.arange(-1024, 1025),
     "bf16": np.arange(-255, 256),
     "int4_weight_only": np.arange(-5, 11),
@@ -53,7 +62,7 @@ LEARNED = [
     {"scheme": "int4_weight_only", "rounding": {"method": "hqq"}},
     {"scheme": "int4_weight_only", "rounding": {"method": "gptq"}},
 ]
-CALIBRATED = [{"scheme": "int8"}, {"scheme": "int8_symmetric"}, *LEARNED[:2], LEARNED[-1]]
+CALIBRATED = [{"scheme": "int8"}, {"scheme": "int8_symmetric"}, {"scheme": "fp8"}, *LEARNED[:2], LEARNED[-1]]
 EMPTY, BROKEN = np.zeros((0, FEATURES), np.float32), np.full((3, FEATURES), np.nan, np.float32)
 
 

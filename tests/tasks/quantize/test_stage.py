@@ -71,7 +71,7 @@ def test_every_scheme_answers_as_the_float_file_and_twice_gives_the_same_bytes(r
 
 
 def test_an_unknown_scheme_is_answered_with_the_alternatives():
-    schemes = "'int8', 'int8_dynamic', 'int8_symmetric', 'mixed', 'qat', 'fp16', 'bf16', 'int4_weight_only'"
+    schemes = "'int8', 'int8_dynamic', 'int8_symmetric', 'mixed', 'qat', 'fp8', 'fp16', 'bf16', 'int4_weight_only'"
     with pytest.raises(ValidationError, match=schemes):
         TypeAdapter(Quantize).validate_python({"scheme": "int7"})
 
