@@ -16,7 +16,7 @@ import json
 import fashion
 from pruning_by_hand import PEERS
 from pruning_headline import Row, headline
-from pruning_rows import CRITERIA, CUTS, MEASURES, SHORT, TRAINED, Bench, recipe
+from pruning_rows import CRITERIA, CUTS, HEADLINE_CUT, LONG, MEASURES, SHORT, Bench, recipe
 
 from tasks.measure.size import macs
 
@@ -39,9 +39,10 @@ def main() -> None:
     for seed in range(asked.seeds):
         for bench in benches:
             best = max((row for row in known(bench) if row["kind"] == "one shot"), key=_validation)["method"]
-            for cut, epochs in TRAINED:
-                kept(bench, "recovered", best, cut, seed, epochs)
-                kept(bench, "recovered peer", "magnitude", cut, seed, epochs)
+            kept(bench, "alone", best, HEADLINE_CUT, seed, LONG)
+            for cut in CUTS:
+                kept(bench, "recovered", best, cut, seed, SHORT)
+                kept(bench, "recovered peer", "magnitude", cut, seed, SHORT)
     for bench in benches:
         for cut in CUTS:
             for criterion in CRITERIA:
@@ -87,7 +88,7 @@ def keep(bench: Bench) -> None:
     dense = macs(bench.teacher, bench.splits.card.input_shape)
     shown = [{key: value for key, value in row.items() if key != "recipe"} for row in rows]
     fashion.keep(
-        "pruning", sorted({row["seed"] for row in rows}), shown, headline(mine, TRAINED, dense, bench.facts["accuracy"])
+        "pruning", sorted({row["seed"] for row in rows}), shown, headline(mine, CUTS, dense, bench.facts["accuracy"])
     )
 
 

@@ -11,23 +11,23 @@ ALLOWED_DROP: Final = 0.003
 
 
 def headline(
-    rows: Sequence[Row], trained: Sequence[tuple[float, int]], dense_macs: int, dense_accuracy: float
+    rows: Sequence[Row], cuts: Sequence[float], dense_macs: int, dense_accuracy: float
 ) -> dict[str, float | None]:
-    """Means over the seeds measured so far; what has not been measured is null.
+    """Means over the seeds measured so far, of the criterion that was chosen; what has not been measured is null.
 
-    trained: cuts and epochs of the rows that are compared with torch-pruning's, on the seeds that both have.
+    cuts: at which ours is compared with torch-pruning's, on the seeds that both have.
     """
-    ours = _by_run(rows, "recovered")
-    theirs = _by_run(rows, "recovered peer")
-    good = [
-        found for run in trained if (found := _mean(ours, *run)) and dense_accuracy - found["accuracy"] <= ALLOWED_DROP
-    ]
+    chosen = next((row["method"] for row in rows if row["kind"] == "alone"), None)
+    own_rows = [row for row in rows if row["kind"] in ("alone", "recovered") and row["method"] == chosen]
+    ours, theirs = _by_run(own_rows, "recovered"), _by_run(rows, "recovered peer")
+    means = _means(own_rows)
+    good = [found for found in means if dense_accuracy - found["accuracy"] <= ALLOWED_DROP]
     smallest = min(good, key=lambda row: row["macs"], default=None)
     shared = ours.keys() & theirs.keys()
     margins = [
         statistics.fmean(ours[key]["accuracy"] - theirs[key]["accuracy"] for key in own)
-        for run in trained
-        if (own := [key for key in shared if key[:2] == run])
+        for cut in cuts
+        if (own := [key for key in shared if key[0] == cut])
     ]
     taylor, magnitude = (
         next((row for row in rows if row["kind"] == "select" and row["method"] == method), None)
@@ -36,7 +36,7 @@ def headline(
     return {
         "macs_ratio_at_0p3pp": dense_macs / smallest["macs"] if smallest else None,
         "latency_ratio_at_0p3pp": 1 / smallest["latency_share"] if smallest else None,
-        "min_margin_vs_torch_pruning_pp": 100 * min(margins) if len(margins) == len(trained) else None,
+        "min_margin_vs_torch_pruning_pp": 100 * min(margins) if len(margins) == len(cuts) else None,
         "select_seconds_vs_torch_pruning": _faster(taylor, "without_scan", "torch_pruning"),
         "select_seconds_vs_torch_pruning_one_gradient": _faster(taylor, "without_scan", "torch_pruning_one_gradient"),
         "select_seconds_vs_torch_pruning_magnitude": _faster(magnitude, "without_scan", "torch_pruning"),
@@ -45,15 +45,18 @@ def headline(
     }
 
 
-def _by_run(rows: Sequence[Row], kind: str) -> dict[tuple[float, int, int], Row]:
-    """By cut, epochs and seed."""
-    return {(row["cut"], row["epochs"], row["seed"]): row for row in rows if row["kind"] == kind}
+def _by_run(rows: Sequence[Row], kind: str) -> dict[tuple[float, int], Row]:
+    """By cut and seed."""
+    return {(row["cut"], row["seed"]): row for row in rows if row["kind"] == kind}
 
 
-def _mean(rows: dict[tuple[float, int, int], Row], cut: float, epochs: int) -> Row | None:
-    own = [row for key, row in rows.items() if key[:2] == (cut, epochs)]
+def _means(rows: Sequence[Row]) -> list[Row]:
+    """Over the seeds, of what was measured alike."""
+    runs: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        runs.setdefault((row["kind"], row["cut"], row["epochs"]), []).append(row)
     keys = ("macs", "latency_share", "accuracy")
-    return {key: statistics.fmean(row[key] for row in own) for key in keys} if own else None
+    return [{key: statistics.fmean(row[key] for row in own) for key in keys} for own in runs.values()]
 
 
 def _faster(timed: Row | None, ours: str, theirs: str) -> float | None:

@@ -35,9 +35,8 @@ from tasks.training.teachers import ask
 
 CRITERIA: Final = ("l1", "l2", "bn_scale", "taylor", "fpgm", "random")
 CUTS: Final = (0.5, 0.7, 0.85, 0.95)  # shares of the multiply-accumulates that go
-HEADLINE_CUT: Final = 0.72
+HEADLINE_CUT: Final = 0.715
 LONG, SHORT = 15, 4  # epochs of recovery
-TRAINED: Final = ((HEADLINE_CUT, LONG), *((cut, SHORT) for cut in CUTS))
 SAMPLES: Final = 256
 STEPS: Final = {"before": (False, False), "recalibrated": (True, False), "compensated": (True, True)}
 
@@ -111,9 +110,18 @@ def one_shot_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -
     return {"macs": before["macs"], "accuracy_before": before["accuracy"], "accuracy_recalibrated": after}
 
 
-def recovered(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
+def alone(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
     """Cut by scope auto and refitted, then trained towards the teacher; the trials of the scopes cost beside that."""
-    evidence, share, begun = bench.evidence(seed), _share(bench, cut), time.process_time()
+    return _cut_and_recovered(bench, criterion, cut, 1 - cut, seed, epochs)
+
+
+def recovered(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
+    """The same, to the multiply-accumulates that torch-pruning leaves."""
+    return _cut_and_recovered(bench, criterion, cut, _share(bench, cut), seed, epochs)
+
+
+def _cut_and_recovered(bench: Bench, criterion: str, cut: float, share: float, seed: int, epochs: int) -> Row:
+    evidence, begun = bench.evidence(seed), time.process_time()
 
     def cut_by(scope: str) -> Normalised:
         params, model = _params(criterion, cut, share, compensate=True, scope=scope), deepcopy(bench.dense)
@@ -233,6 +241,7 @@ def recipe(bench: Bench) -> str:
 MEASURES: Final[dict[str, Callable[[Bench, str, float, int, int], Row]]] = {
     "one shot": one_shot,
     "one shot peer": one_shot_peer,
+    "alone": alone,
     "recovered": recovered,
     "recovered peer": recovered_peer,
     "select": select,
