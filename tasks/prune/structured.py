@@ -101,6 +101,25 @@ def kept_channels(channels: int, ratio: float, round_to: int) -> int:
     return min(channels, max(unit, round(channels * (1 - ratio) / unit) * unit))
 
 
+def filled(
+    ratios: Mapping[str, float], found: Sequence[Group], unit: int, cost: Cost, target: float
+) -> dict[str, float]:
+    """Ratios that give back what rounding to multiples of `unit` took beyond the target, one multiple at a time.
+
+    To the layer that is then least above its plan, as a share of its channels, of those with which `target` is kept.
+    """
+    full = {group.name: group.channels for group in found}
+    filled = {name: 1 - kept_channels(full[name], ratio, unit) / full[name] for name, ratio in ratios.items()}
+    while True:
+        raised = {name: max(0.0, ratio - unit / full[name]) for name, ratio in filled.items() if ratio > 0}
+        for name in sorted(raised, key=lambda name: ratios[name] - raised[name]):
+            if cost({**filled, name: raised[name]}) <= target:
+                filled[name] = raised[name]
+                break
+        else:
+            return filled
+
+
 def _found(model: nn.Module, params: Structured, evidence: Evidence) -> list[Group]:
     leave = ignored(model, params.ignore)
     if isinstance(params, ChannelPruning) and (params.protect.first or params.protect.last):
@@ -142,7 +161,9 @@ def _plan(
 
     foretold = _foretold(model, params, evidence, found, measure)
     if measure in COUNTED:
-        return planned(foretold, share)
+        ratios = planned(foretold, share)
+        # of single channels none is left over but where another would be above a higher score
+        return filled(ratios, found, _unit(params), foretold, share) if _unit(params) > 1 else ratios
     largest = max(params.sensitivity.ratios) if params.scope == "sensitivity" else 1.0
     least = foretold({group.name: largest for group in found})
     return measured(lambda less: planned(foretold, less), least, _built(model, params, evidence, found, measure), share)
