@@ -18,7 +18,7 @@ from tasks.prune.operations import OperationTable
 from tasks.training.objective import target_loss
 
 Layers = Iterable[nn.Module]
-BATCH = 128
+BATCH = 64  # of larger ones the activations leave the cache
 PATCHED_BATCH = 32  # of which all positions lie in memory
 
 
