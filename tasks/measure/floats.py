@@ -19,27 +19,34 @@ BORDERS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 def float_operations(path: Path) -> list[str]:
     """Kinds of operations with a float among what they read or make, each once, in the order of the graph.
 
-    The quantization of the input and the dequantization of the logits do not count; what lies between them does, and
-    so does whatever is done to the input before.
+    The quantization of the input and the dequantization of the logits do not count, and so not the floats that an
+    integer kernel gives as the graph's output; what lies between does, and whatever is done to the input before.
     """
     with TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
         open_session(path, optimised=optimised)
         model = onnx.load(optimised)
-    floats = _float_tensors(model)
+    floats, ends = _float_tensors(model), {value.name for value in model.graph.output}
     return list(
         dict.fromkeys(
             node.op_type
             for node in model.graph.node
-            if node.op_type not in BORDERS and floats.intersection([*_operands(node), *node.output])
+            if node.op_type not in BORDERS and floats.intersection([*_operands(node), *_made(node, ends)])
         )
     )
 
 
 def _operands(node: onnx.NodeProto) -> list[str]:
     """What the node computes with; scales of integer kernels are floats, and no operands."""
-    integer = node.op_type in INTEGER or node.op_type.startswith("QLinear")
-    return [] if integer else list(node.input)
+    return [] if _is_integer(node) else list(node.input)
+
+
+def _made(node: onnx.NodeProto, ends: set[str]) -> list[str]:
+    return [name for name in node.output if not (_is_integer(node) and name in ends)]
+
+
+def _is_integer(node: onnx.NodeProto) -> bool:
+    return node.op_type in INTEGER or node.op_type.startswith("QLinear")
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:

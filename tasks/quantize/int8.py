@@ -13,14 +13,14 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry
 
 from tasks.params import Activation
+from tasks.quantize.borders import fold_normalisation_, leave_logits_
 from tasks.quantize.calibration import Range
-from tasks.quantize.normalisation import fold_normalisation_
 
 # signed bytes; signed in seven bits, so that two products fit 16 bits on any processor; unsigned, widened before they
 # are multiplied
 Weights = Literal["signed", "reduced", "unsigned"]
-# those that ONNX Runtime has an 8-bit kernel for; sums and products need none of their own: what reads them is rounded
-KINDS: Final = (*QDQRegistry, "GlobalAveragePool")
+# beyond ONNX Runtime's own list; sums, so that OpenVINO too joins the last one with its convolution
+KINDS: Final = (*QDQRegistry, "GlobalAveragePool", "Add")
 
 
 def quantize(
@@ -50,7 +50,7 @@ def quantize(
         activation_qType=QuantType.QInt8 if activation == "signed" else QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
-        nodes_to_exclude=sorted(in_float),
+        nodes_to_exclude=sorted({*in_float, *_biases(model)}),
         op_types_to_quantize=list(KINDS),
         extra_options={"WeightSymmetric": True},  # one zero point for all channels, as the runtime demands
     )
@@ -58,4 +58,11 @@ def quantize(
     quantizer.model.topological_sort()  # it appends what it adds, which ONNX's own checker refuses
     quantized: onnx.ModelProto = quantizer.model.model
     fold_normalisation_(quantized)
+    leave_logits_(quantized)
     return quantized
+
+
+def _biases(model: onnx.ModelProto) -> list[str]:
+    """Sums with a constant, which would be left too few levels."""
+    held = {item.name for item in model.graph.initializer}
+    return [node.name for node in model.graph.node if node.op_type == "Add" and held.intersection(node.input)]

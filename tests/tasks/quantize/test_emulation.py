@@ -96,7 +96,7 @@ def test_signed_activations_that_two_nodes_read_stay_so_and_their_neighbours_run
     assert np.array_equal(exact, cut_off)
     unsigned = quantized(residual(), "signed", x=x)
     assert not np.array_equal(Emulator(unsigned, "u8s8_saturating").run(x), Emulator(unsigned, "s8s8").run(x))
-    np.testing.assert_allclose(exact, answers(model, x, tmp_path), rtol=0, atol=1.001 * logit_step(model))
+    np.testing.assert_allclose(exact, answers(model, x, tmp_path), rtol=0, atol=1.001 * logit_step(model, x, tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["reduced", "unsigned"])

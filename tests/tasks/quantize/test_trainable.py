@@ -52,7 +52,7 @@ def test_every_weight_bias_and_step_learns_and_zero_points_stay(tmp_path):
     model = int8(conv_net(), x)
     module = learned(model, x)
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in module.parameters())
-    assert len(module.learned) == 6 and len(module.log_steps) == 3 + 5  # three layers; x, two ReLUs, the mean, logits
+    assert len(module.learned) == 6 and len(module.log_steps) == 3 + 4  # three layers; x, two ReLUs, the mean
     before, after = ({c.name: c for c in held.graph.initializer} for held in (model, module.written()))
     zeros = [name for name in before if name.endswith("zero_point")]
     assert zeros and all(

@@ -1,4 +1,4 @@
-"""The normalisation of raw values, taken up by the QuantizeLinear behind it: it makes levels of them at once."""
+"""The way into integers and out of them: raw values become levels at once, and the last product gives floats."""
 
 from __future__ import annotations
 
@@ -35,6 +35,25 @@ def fold_normalisation_(model: onnx.ModelProto) -> None:
     for node in (subtract, multiply):
         graph.node.remove(node)
     _drop_unread_(graph)
+
+
+def leave_logits_(model: onnx.ModelProto) -> None:
+    """Take the rounding off what the graph's last Gemm gives: its kernel has the sums, and can give them as floats."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    chain = [makers.get(graph.output[0].name)]
+    while chain[-1] is not None and len(chain) < 3:
+        chain.append(makers.get(chain[-1].input[0]))
+    back, levels, product = chain if len(chain) == 3 else (None, None, None)
+    if back is None or levels is None or product is None:
+        return
+    kinds = (back.op_type, levels.op_type, product.op_type)
+    read = [name for node in graph.node for name in node.input]
+    if kinds == ("DequantizeLinear", "QuantizeLinear", "Gemm") and read.count(product.output[0]) == 1:
+        product.output[0] = graph.output[0].name
+        for node in (back, levels):
+            graph.node.remove(node)
+        _drop_unread_(graph)
 
 
 def _chain(graph: onnx.GraphProto, held: Constants) -> list[onnx.NodeProto]:

@@ -1,11 +1,12 @@
 import numpy as np
 import onnx
 import pytest
-from graphs import answers, graph
+from graphs import answers, conv_net, graph, inputs
 from learning import int8
 from onnx import helper, numpy_helper
 
 from tasks.measure.floats import float_operations
+from tasks.measure.integers import operations
 
 GREYS = np.random.default_rng(0).integers(0, 256, (32, 1, 6, 6)).astype(np.float32)
 GREYS[0, 0, 0, :2] = 0, 255
@@ -76,3 +77,17 @@ def test_channels_of_their_own_mean_keep_it():
     assert {"Sub", "Mul"} < set(kinds(by_channel))
     alike = int8(normalised([[[60.0]], [[60.0]]], [[[0.01]], [[0.01]]], 2), x, "signed")
     assert not {"Sub", "Mul"} & set(kinds(alike))
+
+
+def test_the_last_product_gives_floats_out_of_an_integer_kernel(tmp_path):
+    x, path = inputs(), tmp_path / "model.onnx"
+    model = int8(conv_net(), x)
+    assert model.graph.node[-1].op_type == "Gemm" and model.graph.node[-1].output[0] == "logits"
+    onnx.save(model, path)
+    assert [found.arithmetic for found in operations(path)] == ["integer"] * 3 and float_operations(path) == []
+    assert len(np.unique(answers(model, x, tmp_path))) > 150  # of 192, more than a few levels would be
+
+
+def test_logits_of_another_kind_stay_as_they_are():
+    model = int8(normalised([[[73.3]]], [[[0.011]]]), GREYS, "signed")
+    assert kinds(model)[-1] == "DequantizeLinear"
