@@ -52,6 +52,7 @@ PACKAGES: Final = (
     "tqdm",
 )
 READ_ON_IMPORT: Final = ("OMP_", "MKL_", "OPENBLAS_", "LD_", "PYTHONHASHSEED")  # by packages; too late in a child
+THREADS: Final = "OMP_NUM_THREADS"  # but this can be made good there
 HARMLESS: Final = {"jemalloc_bg_thd"}  # pyarrow's allocator starts its own again after a fork
 
 
@@ -68,7 +69,7 @@ def ask(module: str, arguments: list[str]) -> int | None:
     """Have the warm process run a module as a process of this group, on these streams; returns the exit code.
 
     None where there is no warm process, or where it does not take it: it started threads, has ended, belongs to another
-    session, or has other settings of threads.
+    session, or has other settings that packages read on import.
     """
     if not (address := os.environ.get(ADDRESS)):
         return None
@@ -157,7 +158,7 @@ def _fork(connection: socket.socket, held: set[socket.socket]) -> ForkProcess | 
         _, streams, _, _ = socket.recv_fds(connection, 1, 2)
         with connection.makefile("rb") as file:
             request = Request(**json.loads(file.readline()))
-        if os.getsid(asking) != os.getsid(0) or _read_on_import(request.environment) != _read_on_import(os.environ):
+        if os.getsid(asking) != os.getsid(0) or not _same_on_import(request.environment):
             return None
         child = get_context("fork").Process(target=_become, args=(request, streams, os.getpgid(asking), held))
         child.start()
@@ -181,8 +182,11 @@ def _become(request: Request, streams: list[int], group: int, held: set[socket.s
         end.close()
     os.setpgid(0, group)
     os.chdir(request.folder)
+    threads = os.environ.get(THREADS)
     os.environ.clear()
     os.environ.update(request.environment)
+    if request.environment.get(THREADS) != threads:
+        _use_threads(int(request.environment[THREADS]))
     if request.module != "dvc":  # DVC starts stages, and they may ask again
         del os.environ[ADDRESS]
     sys.path[:0] = [request.folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -192,8 +196,22 @@ def _become(request: Request, streams: list[int], group: int, held: set[socket.s
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
 
-def _read_on_import(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_ON_IMPORT)}
+def _use_threads(number: int) -> None:
+    import threadpoolctl
+    import torch
+
+    threadpoolctl.threadpool_limits(number)
+    torch.set_num_threads(number)
+
+
+def _same_on_import(environment: Mapping[str, str]) -> bool:
+    """Whether packages have read what they would in this environment, but for a number of threads that can be set."""
+
+    def read(of: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in of.items() if name.startswith(READ_ON_IMPORT) and name != THREADS}
+
+    threads, own = environment.get(THREADS), os.environ.get(THREADS)
+    return read(environment) == read(os.environ) and (threads == own or (threads or "").isdecimal())
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:

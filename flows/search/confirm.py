@@ -35,7 +35,7 @@ def confirm(raw: Raw, variant: str, workspace: Path, *, recipe: str, home: Path)
     variant: which of its files was chosen. home: the folder of all searches, where looks are counted.
     """
     write_params(raw, workspace)
-    reproduce("evaluate", workspace, log)
+    reproduce(["evaluate"], workspace, log)
     summary = json.loads((workspace / "reports" / "summary.json").read_text(encoding="utf-8"))
     row = next(row for row in summary["variants"] if row["name"] == variant)
     looks = _count_look(home / LOOKS, summary["data"]["sha256"], recipe)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from flows.check import check_recipe
+from flows.child import warm_process
 from flows.search.confirm import confirm, statement
 from flows.search.engine import ENGINES
 from flows.search.front import choose, fewest_samples, front, nearest, would_have_to_give
@@ -33,8 +33,6 @@ from tasks.report.wording import points
 __all__ = ["Options", "report_text", "search"]
 
 log = logging.getLogger(__name__)
-
-SHARED: Final = "teacher"  # no trial varies it or what it reads
 
 
 @dataclass(frozen=True)
@@ -81,23 +79,28 @@ def search(root: Path, params: Path, options: Options) -> Outcome:
         ValueError, FileNotFoundError, OSError: the params, the space or the storage are wrong, before any work.
         StageFailed: what all trials share did not get through.
     """
-    check_recipe(root, params)
-    space = Space(params)
-    version_data(root, params)
-    tracked(root)
-    place = Place(root, options.name or _default_name(space, root))
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
-        storage = open_storage(place.storage)
-        workspaces = [_laid_out(place, number) for number in range(options.workers + 1)]
-        _share(space, workspaces[0])
-        _warn_of_few_samples(space, workspaces[0])
-        study = Study(place.name, space, storage, _identity(space, workspaces[0]), workers=options.workers)
-        # each takes its share of the cores, or several would slow each other down
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
-        with ENGINES[options.engine](options.workers) as engine:
-            walk(study, run_trial, _jobs(place, workspaces[0]), engine, workspaces, workers=options.workers)
-        return _ended(study, place, workspaces[0], options.output)
+    with warm_process():
+        check_recipe(root, params)
+        space = Space(params)
+        version_data(root, params)
+        tracked(root)
+        place = Place(root, options.name or _default_name(space, root))
+        place.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(place):
+            return _searched(space, place, options)
+
+
+def _searched(space: Space, place: Place, options: Options) -> Outcome:
+    storage = open_storage(place.storage)
+    workspaces = [_laid_out(place, number) for number in range(options.workers + 1)]
+    _share(space, workspaces[0])
+    _warn_of_few_samples(space, workspaces[0])
+    study = Study(place.name, space, storage, _identity(space, workspaces[0]), workers=options.workers)
+    # each takes its share of the cores, or several would slow each other down
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
+    with ENGINES[options.engine](options.workers) as engine:
+        walk(study, run_trial, _jobs(place, workspaces[0]), engine, workspaces, workers=options.workers)
+    return _ended(study, place, workspaces[0], options.output)
 
 
 def _ended(study: Study, place: Place, workspace: Path, output: Path) -> Outcome:
@@ -173,9 +176,9 @@ def _key(raw: Raw, workspace: Path) -> str:
 
 def _share(space: Space, workspace: Path) -> None:
     """Make what all trials have in common, once, so that they find it in DVC's cache."""
-    log.info("search: up to the %s, which all trials share", SHARED)
+    log.info("search: up to %s, which all trials share", " and ".join(space.shared()))
     write_params(space.recipe({}), workspace)
-    reproduce(SHARED, workspace, logging.getLogger(f"{__name__}.shared"))
+    reproduce(space.shared(), workspace, logging.getLogger(f"{__name__}.shared"))
 
 
 def _warn_of_few_samples(space: Space, workspace: Path) -> None:

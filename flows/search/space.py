@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from itertools import takewhile
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from tasks.params import Params, Search, Span, parse_params, read_params
+from tasks.params.search import VARIED
 
 Raw = dict[str, Any]
 # whose epochs are cut where a trial is to be halved; the teacher is the reference and stays as it is
@@ -59,6 +61,11 @@ class Space:
             ValueError: the params are not valid with these values.
         """
         return parse_params(self.recipe(values), source)
+
+    def shared(self) -> list[str]:
+        """Stages that with all before them are the same in every trial: teacher, and up to the first that varies."""
+        varying = {name.partition(".")[0] for name in self.search.space} | set(HALVED if self.search.halving else ())
+        return ["teacher", *takewhile(lambda name: name not in varying, VARIED)]
 
     def size(self) -> float:
         """How many recipes there are; infinite where a span has no step."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Final
 
 from ruamel.yaml import YAML
 
-from flows.child import run_child
+from flows.child import PYTHON_M, run_child
 from flows.workspace import DEFAULT
 from tasks.params import load_params
 
@@ -38,18 +37,17 @@ def run_trial(job: Job, workspace: Path) -> dict[str, Any]:
     if not job.result.is_file():
         write_params(job.raw, workspace)
         with _log_to(job.log) as log:
-            reproduce(LAST, workspace, log)
-            command = [sys.executable, "-m", "flows.search.judge", str(job.result)]
+            reproduce([LAST], workspace, log)
+            command = [*PYTHON_M, "flows.search.judge", str(job.result)]
             run_child(command, "judge", workspace, log, _limit_s(workspace))
     row: dict[str, Any] = json.loads(job.result.read_text(encoding="utf-8"))
     return row
 
 
-def reproduce(stage: str, workspace: Path, log: logging.Logger) -> None:
-    """Run a stage and all before it, as far as they are stale."""
-    run_child(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", stage], stage, workspace, log, _limit_s(workspace)
-    )
+def reproduce(stages: Sequence[str], workspace: Path, log: logging.Logger) -> None:
+    """Run stages and all before them, as far as they are stale."""
+    command = [*PYTHON_M, "dvc", "--wait-for-lock", "repro", *stages]
+    run_child(command, stages[-1], workspace, log, _limit_s(workspace))
 
 
 def write_params(raw: Mapping[str, Any], workspace: Path) -> None:

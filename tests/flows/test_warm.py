@@ -109,10 +109,24 @@ def test_ends_as_in_a_shell(tmp_path, server, code):
     assert said(command, tmp_path)[0] == int(shell.stdout)
 
 
-def test_other_thread_settings_are_not_for_it(tmp_path, server):
+def test_other_settings_that_packages_read_on_import_are_not_for_it(tmp_path, server):
     command = module(tmp_path, is_warm("pass"))
     assert said(command, tmp_path)[1] == "True\n"
-    assert said(["env", "OMP_NUM_THREADS=17", *command], tmp_path)[1] == "False\n"
+    assert said(["env", "MKL_NUM_THREADS=17", *command], tmp_path)[1] == "False\n"
+    assert said(["env", "OMP_NUM_THREADS=many", *command], tmp_path)[1] == "False\n"
+
+
+def test_another_number_of_threads_is_what_packages_use(tmp_path):
+    code = """
+import numpy, threadpoolctl, threading, torch
+found = [*(pool["num_threads"] for pool in threadpoolctl.threadpool_info()), torch.get_num_threads()]
+thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+thread.start(), thread.join()
+print(set(found))
+"""
+    with serving("torch"):
+        asked = ["env", "OMP_NUM_THREADS=3", *module(tmp_path, is_warm(code))]
+        assert said(asked, tmp_path)[1] == "True\n{3}\n"
 
 
 def test_another_session_is_not_for_it(tmp_path, server):

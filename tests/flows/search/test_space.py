@@ -30,6 +30,19 @@ def test_a_recipe_differs_in_what_varies_and_nowhere_else(tmp_path):
     assert recipe == start
 
 
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [
+        ("coreset.fraction: [0.2]", ["teacher"]),
+        ("quantize.calibration.method: [mse]\n    distill.train.epochs: [4]", ["teacher", "coreset"]),
+        ("quantize.calibration.method: [mse]", ["teacher", "coreset", "distill", "prune"]),
+        ("quantize.calibration.method: [mse]\n  halving: {epochs: 0.3, factor: 3}", ["teacher", "coreset"]),
+    ],
+)
+def test_what_all_trials_share_ends_where_the_first_differs(tmp_path, text, shared):
+    assert space(tmp_path, text).shared() == shared
+
+
 def test_whole_sections_and_entries_of_lists_can_vary(tmp_path):
     found = space(tmp_path, "quantize: [{scheme: fp16}]\n    distill.losses.0: [{method: dist}]")
     params = found.params({"quantize": {"scheme": "fp16"}, "distill.losses.0": {"method": "dist"}}, "")
