@@ -17,6 +17,7 @@ from tasks.plugins import resolve
 from tasks.stages import STAGES
 
 MIN_FREE_BYTES: Final = 500_000_000
+LATER: Final = "models: checked as soon as ingest has run"
 
 
 def check_recipe(root: Path, params: Path) -> list[str]:
@@ -111,19 +112,17 @@ def _check_extras(recipe: Params) -> None:
 
 def _check_models(folder: Path, recipe: Params) -> str:
     """Where ingest has run: find the slices, push a batch through the models, fit the checkpoint."""
-    import numpy as np
+    path = folder / "artifacts" / "data"
+    if not path.is_dir():
+        return LATER
     import torch
 
     from tasks.checkpoint import build, fit_weights_, read_weights
     from tasks.data.dataset import load_dataset
-    from tasks.distill.students import slimmed
-    from tasks.evaluate.groups import slice_members
 
-    path = folder / "artifacts" / "data"
-    source = recipe.ingest.source.model_dump(mode="json")
-    if not path.is_dir() or (card := load_dataset(path).card).source != source:
-        return "models: checked as soon as ingest has run"
-    slice_members(load_dataset(path).table(), recipe.evaluate.slices, np.empty(0, np.int64))
+    if (card := load_dataset(path).card).source != recipe.ingest.source.model_dump(mode="json"):
+        return LATER
+    _check_slices(path, recipe)
     moments = torch.zeros(()), torch.ones(())
     if judging := _judging(recipe):
         build(judging, card, moments, recipe.seed, "coreset.judge.student")
@@ -133,10 +132,22 @@ def _check_models(folder: Path, recipe: Params) -> str:
     if assistant := recipe.distill.assistant:
         build(assistant.model, card, moments, recipe.seed, "distill.assistant.model")
     if isinstance(student := recipe.distill.model, Slim):
+        from tasks.distill.students import slimmed
+
         student = slimmed(recipe.teacher.model, student)
     if isinstance(student, Factory):
         build(student, card, moments, recipe.seed, "distill.model")
     return f"models: take {card.input_shape}, give {len(card.classes)} logits"
+
+
+def _check_slices(data: Path, recipe: Params) -> None:
+    if recipe.evaluate.slices:
+        import numpy as np
+
+        from tasks.data.dataset import load_dataset
+        from tasks.evaluate.groups import slice_members
+
+        slice_members(load_dataset(data).table(), recipe.evaluate.slices, np.empty(0, np.int64))
 
 
 def _unwatched(root: Path, recipe: Params) -> list[str]:

@@ -21,13 +21,13 @@ def launch(root: Path, params: Path, where: Where = "own") -> dict[str, Any]:
     """
     with prefect_server(root) as wait_for_server, warm_process():
         check_recipe(root, params)
-        wait_for_server()
         from prefect.logging.handlers import APILogHandler  # Prefect reads its settings on import
 
         from flows.downsize import downsize
         from flows.quiet import quieten
 
         quieten()
+        wait_for_server()
         try:
             return downsize(params, where)
         finally:
