@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import torch
 from torch import Tensor, nn
 
 from tasks.data.splits import Splits
 from tasks.measure.accuracy import logits
 from tasks.params import Retraining
 from tasks.quantize import judge
+from tasks.quantize.qdq import constants
 from tasks.quantize.trainable import PAIR, Trainable
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
@@ -69,7 +69,7 @@ class Coach:
         trained = logits(trainable, self.data.validation).numpy()
         answers = judge.logits(judge.shipped(written), self.data.validation)
         agreement = float((trained.argmax(1) == answers.argmax(1)).mean())
-        step = _last_step(trainable, written)
+        step = _last_step(written)
         steps = np.abs(trained - answers) / step
         usual = float(np.quantile(steps, 0.99))
         if agreement < AGREEMENT or usual > TOLERATED_STEPS:
@@ -82,10 +82,9 @@ class Coach:
         return {"label_agreement": agreement, "logit_step": step, "max_difference_steps": float(steps.max())}
 
 
-def _last_step(trainable: Trainable, written: onnx.ModelProto) -> float:
-    """Of the logits; of the network's largest step where they are in float."""
-    steps = trainable.named_tensors()
-    last = next(node for node in written.graph.node if node.output[0] == written.graph.output[0].name)
-    if last.op_type == PAIR[1]:
-        return float(steps[last.input[1]])
-    return max(float(torch.max(steps[node.input[1]])) for node in written.graph.node if node.op_type == PAIR[0])
+def _last_step(written: onnx.ModelProto) -> float:
+    """Of the logits; of the activations' largest step where they are in float."""
+    held, graph = constants(written.graph), written.graph
+    levels = {node.output[0] for node in graph.node if node.op_type == PAIR[0]}
+    steps = {node.output[0]: float(held[node.input[1]]) for node in graph.node if levels.intersection(node.input[:1])}
+    return steps.get(graph.output[0].name, max(steps.values()))

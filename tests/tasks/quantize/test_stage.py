@@ -5,15 +5,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from learning import exported, int8
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
-from toy import blobs, card, network, save_splits
+from toy import blobs, card, network, pictures, save_splits, stirred
 
 from tasks import checkpoint
 from tasks.checkpoint import build
-from tasks.data.splits import load_splits, moments
+from tasks.data.splits import Splits, load_splits, moments
 from tasks.export.onnx import export
 from tasks.files import Files
+from tasks.models.cnn import CNN
 from tasks.params import Factory, Quantize, Retraining, Train
 from tasks.quantize.calibration import CALIBRATIONS
 from tasks.quantize.retrain import Coach
@@ -91,6 +93,20 @@ def test_schemes_that_train_stay_in_integers_and_twice_give_the_same_bytes(reads
     stored = onnx.load(first / "model.onnx").graph.initializer
     assert sum(item.data_type == onnx.TensorProto.INT4 for item in stored) == 2
     assert max(array.abs().max() for array in load_file(first / "trained.safetensors").values()) > 0
+
+
+def test_what_reads_raw_pictures_into_levels_trains_too(tmp_path):
+    torch.manual_seed(0)
+    samples = pictures(60)
+    network = stirred(CNN((1, 8, 8), 3, (4, 8), (1, 2)))
+    data = Splits(card((1, 8, 8)), samples, samples, samples, samples)
+    model = int8(exported(network, tmp_path), samples.inputs(slice(None)).numpy())
+    assert "Sub" not in {node.op_type for node in model.graph.node}
+    made, facts = Coach(lambda: network, data, 0, None).train(model, Retraining(train=TRAIN))
+    assert facts["epochs"] == 2 and facts["label_agreement"] >= 0.99
+    assert facts["logit_step"] > 0 and [node.name for node in made.graph.node] == [
+        node.name for node in model.graph.node
+    ]
 
 
 def test_without_training_no_floats_are_kept(reads, tmp_path):
