@@ -42,6 +42,9 @@ PACKAGES: Final = (
     "great_expectations.expectations",
     "torch.onnx",
     "torch.export",
+    "torch._dynamo",  # by the first optimizer
+    "torch._functorch.aot_autograd",  # this and the next by the first export
+    "onnxscript.function_libs.torch_lib.ops",
     "torch_pruning",
     "onnx",
     "onnxscript.rewriter",
