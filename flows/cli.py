@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -196,6 +197,8 @@ def main() -> None:
         _fail(_disk_line(error))
     except Exception as error:
         _fail(str(error) or type(error).__name__)
+    finally:
+        gc.freeze()  # or Python's last collections walk through all that was imported, for a second
 
 
 def _fail(message: str, code: int = 1) -> None:

@@ -10,14 +10,21 @@ import time
 import mlflow
 import pytest
 from projects import downsize, environment, make_project
+from ruamel.yaml import YAML
+
+from flows import warm
+
+
+def loose_project(folder):
+    make_project(folder)
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("max_accuracy_drop: 0.05", "max_accuracy_drop: 0.3"))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    folder = make_project(tmp_path_factory.mktemp("search") / "project")
-    path = folder / "params.yaml"
-    path.write_text(path.read_text().replace("max_accuracy_drop: 0.05", "max_accuracy_drop: 0.3"))
-    return folder
+    return loose_project(tmp_path_factory.mktemp("search") / "project")
 
 
 @pytest.mark.timeout(900)
@@ -76,6 +83,25 @@ def test_a_second_search_judges_nothing_again(project):
     shared = {json.dumps(trial["values"]): trial["size_bytes"] for trial in first["trials"]}
     found = [trial for trial in again["trials"] if json.dumps(trial["values"]) in shared]
     assert found and all(trial["size_bytes"] == shared[json.dumps(trial["values"])] for trial in found)
+
+
+@pytest.mark.timeout(900)
+def test_trials_that_import_their_own_packages_make_the_same_bytes(project, tmp_path, monkeypatch):
+    cold = loose_project(tmp_path / "cold")
+    monkeypatch.setenv(warm.ADDRESS, "nobody")
+    downsize(cold, "search", "--workers", "2", "--name", "cold")
+    forked, imported = made(project), made(cold)
+    assert len(imported) >= 8 and imported == {key: forked[key] for key in imported}
+
+
+def made(project):
+    """By what they were made from, the hashes of all that the stages of trials have made, from DVC's run cache."""
+    found = {}
+    for path in (project / ".dvc/cache/runs").glob("*/*/*"):
+        entry = YAML(typ="safe", pure=True).load(path)
+        if entry["cmd"].split()[-1] in ("distill", "prune", "quantize"):
+            found.setdefault(path.parent.name, []).append([out["md5"] for out in entry["outs"]])
+    return found
 
 
 def test_mlflow_has_a_parent_per_search_with_a_child_per_trial(project):
