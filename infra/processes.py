@@ -17,6 +17,7 @@ from typing import Final
 HOST: Final = "127.0.0.1"
 PATIENCE_S: Final = 120
 GRACE_S: Final = 15
+SERVER: Final = "DOWNSIZE_SERVER"  # the variable by which what a server has started is known in any session
 
 
 def spawn(home: Path, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -24,7 +25,8 @@ def spawn(home: Path, name: str, command: Sequence[str], environment: Mapping[st
     if running(home, name):
         return
     with (home / f"{name}.log").open("a", encoding="utf-8") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        marked = {**environment, SERVER: str(home / name)}
+        process = subprocess.Popen(command, env=marked, stdout=log, stderr=log, start_new_session=True)
     (home / f"{name}.pid").write_text(f"{process.pid} {birth(process.pid)}", encoding="utf-8")
 
 
@@ -42,7 +44,7 @@ def stop(home: Path, name: str) -> None:
 
 
 def end_orphans(home: Path, name: str) -> None:
-    """End what a server had started, where it has itself been killed: it would keep the port."""
+    """End what a server had started, where it has itself been killed: it would keep the port, or a flow would go on."""
     try:
         group = int((home / f"{name}.pid").read_text(encoding="utf-8").split()[0])
     except (OSError, ValueError, IndexError):
@@ -52,6 +54,19 @@ def end_orphans(home: Path, name: str) -> None:
             for _ in range(100 * GRACE_S):  # until none is left to kill
                 os.killpg(group, signal.SIGKILL)
                 time.sleep(0.01)
+        for process in _started_by(home / name):  # Prefect's worker gives each flow a session of its own
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _started_by(server: Path) -> list[int]:
+    """Processes that inherited the server's mark."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if f"{SERVER}={server}".encode() in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found
 
 
 def running(home: Path, name: str) -> int | None:
