@@ -75,15 +75,18 @@ def take_turns(
 ) -> dict[str, Runs]:
     """Time every call on one sample and on the whole batch.
 
-    The calls take turns, `runs` at a time, so that whatever else the machine does hits all of them alike.
+    The calls take turns, `runs` at a time, so that whatever else the machine does hits all of them alike; each round
+    begins with another, since what ran before leaves its mark on caches and clock.
     """
-    one = batch[:1]
+    one, names = batch[:1], [*calls]
     single = {name: np.empty((rounds, runs)) for name in calls}
     whole = {name: np.empty((rounds, batch_runs)) for name in calls}
     for call in calls.values():
         call(one), call(batch)
     for turn in range(rounds):
-        for name, call in calls.items():
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            call = calls[name]
             call(one)
             single[name][turn] = [_seconds(call, one) for _ in range(runs)]
             whole[name][turn] = [_seconds(call, batch) for _ in range(batch_runs)]
