@@ -37,7 +37,7 @@ class _ScaledProduct(pattern.RewriteRuleClassBase):  # type: ignore[misc]
 
 
 class _Pooled(pattern.RewriteRuleClassBase):  # type: ignore[misc]
-    """A mean or a maximum over all places, whose number is fixed."""
+    """A mean or a maximum over all places of a picture, whose number is fixed; over one axis it may be a norm's."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -51,7 +51,7 @@ class _Pooled(pattern.RewriteRuleClassBase):  # type: ignore[misc]
             return False
         places = [*range(2, len(x.shape))]
         over = sorted(axis % len(x.shape) for axis in axes.const_value.numpy().tolist())
-        return bool(places) and over == places and all(isinstance(x.shape[place], int) for place in places)
+        return len(places) > 1 and over == places and all(isinstance(x.shape[place], int) for place in places)
 
     def rewrite(self, op: Any, x: ir.Value, axes: Any, reduced: ir.Value) -> Any:
         assert x.shape is not None

@@ -19,7 +19,7 @@ from tasks.quantize.calibration import Range
 # signed bytes; signed in seven bits, so that two products fit 16 bits on any processor; unsigned, widened before they
 # are multiplied
 Weights = Literal["signed", "reduced", "unsigned"]
-# beyond ONNX Runtime's own list; sums, so that OpenVINO too joins the last one with its convolution
+# beyond ONNX Runtime's own list; sums behind a convolution, so that OpenVINO too joins the last one with it
 KINDS: Final = (*QDQRegistry, "GlobalAveragePool", "Add")
 
 
@@ -50,7 +50,7 @@ def quantize(
         activation_qType=QuantType.QInt8 if activation == "signed" else QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
-        nodes_to_exclude=sorted({*in_float, *_biases(model)}),
+        nodes_to_exclude=sorted({*in_float, *_other_sums(model)}),
         op_types_to_quantize=list(KINDS),
         extra_options={"WeightSymmetric": True},  # one zero point for all channels, as the runtime demands
     )
@@ -62,7 +62,16 @@ def quantize(
     return quantized
 
 
-def _biases(model: onnx.ModelProto) -> list[str]:
-    """Sums with a constant, which would be left too few levels."""
+def _other_sums(model: onnx.ModelProto) -> list[str]:
+    """Sums that read no convolution, as in a transformer's residual stream, or a constant: 8 bits would be too few."""
     held = {item.name for item in model.graph.initializer}
-    return [node.name for node in model.graph.node if node.op_type == "Add" and held.intersection(node.input)]
+    makers = {name: node for node in model.graph.node for name in node.output}
+
+    def joins(name: str) -> bool:
+        made = makers.get(name)
+        while made is not None and made.op_type in ("Relu", "Clip"):
+            made = makers.get(made.input[0])
+        return made is not None and made.op_type == "Conv"
+
+    sums = [node for node in model.graph.node if node.op_type == "Add"]
+    return [node.name for node in sums if held.intersection(node.input) or not any(map(joins, node.input))]

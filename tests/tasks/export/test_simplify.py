@@ -51,6 +51,11 @@ def test_reductions_of_all_places_become_pooling(kind, pool, axes, keep, tmp_pat
     assert np.allclose(answers(simple, x, tmp_path), answers(model, x, tmp_path), atol=1e-6)
 
 
+def test_a_mean_over_the_features_of_tokens_stays_as_it_may_be_part_of_a_norm():
+    model = graph([helper.make_node("ReduceMean", ["x", "axes"], ["logits"])], [("axes", np.array([-1]))], shape=(4, 6))
+    assert kinds(simplify(model)) == ["ReduceMean"]
+
+
 def test_reductions_of_other_axes_stay():
     for axes in ([1], [3], [1, 2, 3]):
         model = graph([helper.make_node("ReduceMean", ["x", "axes"], ["logits"])], [("axes", np.array(axes))])

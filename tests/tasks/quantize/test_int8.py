@@ -5,6 +5,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from graphs import graph, inputs
+from learning import int8
+from onnx import helper
 from toy import card, pictures, stirred
 
 from tasks.data.batches import in_order
@@ -92,3 +95,27 @@ def test_the_source_stays_as_it_was_on_disk(source):
 def test_deploy_json_says_how_the_float_file_compared(source):
     parity = json.loads((source[0].parent / "deploy.json").read_text())["parity"]
     assert parity["label_agreement"] == 1 and parity["samples"] == 64 and parity["max_relative_difference"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("before", "ends", "rounded"),
+    [
+        ("Conv", ["y", "x"], True),
+        ("Conv", ["x", "relu"], True),
+        ("Conv", ["y", "one"], False),
+        ("Tanh", ["y", "x"], False),
+    ],
+)
+def test_only_sums_that_read_a_convolution_and_no_constant_are_rounded(before, ends, rounded):
+    x = inputs()
+    reads = ["x", "w"] if before == "Conv" else ["x"]
+    nodes = [
+        helper.make_node(before, reads, ["y"], "y"),
+        helper.make_node("Relu", ["y"], ["relu"], "relu"),
+        helper.make_node("Add", ends, ["sum"], "sum"),
+        helper.make_node("Tanh", ["sum"], ["logits"], "end"),
+    ]
+    constants = [("w", np.ones((1, 1, 1, 1), np.float32)), ("one", np.ones((), np.float32))]
+    model = int8(graph(nodes, constants), x)
+    readers = [node.op_type for node in model.graph.node if "sum" in node.input]
+    assert (readers == ["QuantizeLinear"]) is rounded
