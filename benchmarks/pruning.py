@@ -16,7 +16,7 @@ import json
 import fashion
 from pruning_by_hand import PEERS
 from pruning_headline import Row, headline
-from pruning_rows import CRITERIA, CUTS, HEADLINE_CUT, LONG, MEASURES, SHORT, Bench, recipe
+from pruning_rows import BRIEF, CRITERIA, CUTS, HEADLINE_CUT, LONG, MEASURES, SHORT, Bench, recipe
 
 from tasks.measure.size import macs
 
@@ -33,7 +33,7 @@ def main() -> None:
     benches = [Bench(name, splits, dense[name], teacher, facts) for name in asked.models]
     for bench in benches:
         for criterion in CRITERIA:
-            kept(bench, "one shot", criterion, 0.7, 0)
+            kept(bench, "one shot", criterion, 0.7, 0, BRIEF)
         kept(bench, "select", "taylor", 0.7, 0)
         kept(bench, "select", "magnitude", 0.7, 0)
     for seed in range(asked.seeds):
@@ -47,13 +47,9 @@ def main() -> None:
         for cut in CUTS:
             for criterion in CRITERIA:
                 for seed in range(asked.seeds):
-                    kept(bench, "one shot", criterion, cut, seed)
+                    kept(bench, "one shot", criterion, cut, seed, BRIEF)
             for peer in PEERS:
-                kept(bench, "one shot peer", peer, cut, 0)
-    for bench in benches:
-        for cut in CUTS:
-            for criterion in CRITERIA:
-                kept(bench, "recovered", criterion, cut, 0, SHORT)
+                kept(bench, "one shot peer", peer, cut, 0, BRIEF)
 
 
 def kept(bench: Bench, kind: str, method: str, cut: float, seed: int, epochs: int = 0) -> None:

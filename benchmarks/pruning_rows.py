@@ -36,7 +36,7 @@ from tasks.training.teachers import ask
 CRITERIA: Final = ("l1", "l2", "bn_scale", "taylor", "fpgm", "random")
 CUTS: Final = (0.5, 0.7, 0.85, 0.95)  # shares of the multiply-accumulates that go
 HEADLINE_CUT: Final = 0.715
-LONG, SHORT = 15, 4  # epochs of recovery
+LONG, SHORT, BRIEF = 15, 4, 1  # epochs of recovery
 SAMPLES: Final = 256
 STEPS: Final = {"before": (False, False), "recalibrated": (True, False), "compensated": (True, True)}
 
@@ -95,19 +95,27 @@ def cut_peer(bench: Bench, peer: str, cut: float, *, once: bool = False) -> Norm
 
 
 def one_shot(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
-    """Accuracy without any training: as cut, with new BatchNorm statistics, and with the next layers refitted too."""
-    rows = {step: bench.costs(cut_ours(bench, criterion, cut, seed, step)) for step in STEPS}
-    steps = {f"{key}_{step}": row[key] for step, row in rows.items() for key in ("accuracy", "validation")}
-    return {"macs": rows["before"]["macs"], **steps}
+    """Accuracy as cut, with new BatchNorm statistics, with the next layers refitted too, and after short recovery."""
+    models = {step: cut_ours(bench, criterion, cut, seed, step) for step in STEPS}
+    row: Row = {f"accuracy_{step}": accuracy(model, bench.splits.test) for step, model in models.items()}
+    model = models["compensated"]
+    row["validation_compensated"] = accuracy(model, bench.splits.validation)
+    row["macs"] = macs(model, bench.splits.card.input_shape)
+    _train_(bench, model, _recovery().final.model_copy(update={"epochs": epochs}), seed)
+    return {**row, "accuracy_recovered": accuracy(model, bench.splits.test)}
 
 
 def one_shot_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -> Row:
-    """The same of torch-pruning, which has no compensation."""
+    """The same of torch-pruning, which does not refit."""
     model = cut_peer(bench, peer, cut)
-    before = bench.costs(model)
+    row: Row = {
+        "macs": macs(model, bench.splits.card.input_shape),
+        "accuracy_before": accuracy(model, bench.splits.test),
+    }
     recalibrate_(model, bench.splits.train.first(SAMPLES, seed))
-    after = bench.costs(model)["accuracy"]
-    return {"macs": before["macs"], "accuracy_before": before["accuracy"], "accuracy_recalibrated": after}
+    row["accuracy_recalibrated"] = accuracy(model, bench.splits.test)
+    _train_(bench, model, _recovery().final.model_copy(update={"epochs": epochs}), seed)
+    return {**row, "accuracy_recovered": accuracy(model, bench.splits.test)}
 
 
 def alone(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
