@@ -28,7 +28,8 @@ BARE: Final = "from tasks.stages import STAGES, run_stage; [run_stage(name) for 
 def flow() -> tuple[list[dict[str, Any]], dict[str, float]]:
     """In turns: bare stages in one process, the flow, and that again with nothing to do, in projects of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for turn in range(TURNS) for row in _turn(Path(folder) / str(turn))] + _metrics(Path(folder))
+        rows = [row for turn in range(TURNS) for row in _turn(Path(folder) / str(turn))]
+        rows += _metrics(Path(folder))
     runs = {row["run"] for row in rows}
     wall = {run: statistics.median(row["wall_s"] for row in rows if row["run"] == run) for run in runs}
     return rows, {
