@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from tasks.stages import STAGES
 
 VICTIMS = ("worker", "postgres", "prefect")
 NAMES = list(STAGES)
-ENDS = ("exited cleanly", "exited with status code")  # what the worker says of a run's process
+# said by the run itself, or by the worker of a run that was killed
+END_OF_RUN = r"Flow run '[^']+' - Finished in state|exited with status code"
 VERSIONS = """
 import json, mlflow
 versions = mlflow.MlflowClient().search_model_versions("name = 'downsize-smoke'")
@@ -57,8 +59,10 @@ class Scheduled:
             log.seek(self.before)
             return log.read()
 
-    def wait_for(self, *texts, within_s=900):
-        wait_until(lambda: any(text in self.said() for text in texts), within_s)
+    def wait_for(self, stage=None, within_s=900):
+        """Until that stage has started, or the run has ended."""
+        wanted = f"{stage}: started|{END_OF_RUN}" if stage else END_OF_RUN
+        wait_until(lambda: re.search(wanted, self.said()), within_s)
 
     def started(self):
         return [name for name in NAMES if f"{name}: started" in self.said()]
@@ -80,18 +84,18 @@ def test_a_kill_at_any_stage_costs_no_finished_one(undisturbed, tmp_path, first)
         for number, name in enumerate(NAMES):
             victim = VICTIMS[(number + first) % len(VICTIMS)]
             runs.start()
-            runs.wait_for(f"{name}: started", *ENDS)
+            runs.wait_for(name)
             time.sleep(0.2)
             os.kill(process(home, victim), signal.SIGKILL)
             if victim != "worker" and number + 1 < len(NAMES):  # the run goes on, or ends by itself
-                runs.wait_for(f"{NAMES[number + 1]}: started", *ENDS)
+                runs.wait_for(NAMES[number + 1])
             runs.clear()
             wait_until(lambda: not left_over(project), within_s=60)
             assert name in runs.started(), runs.said()[-3000:]
             assert finished.isdisjoint(runs.started()), f"{victim} at {name}: {runs.said()[-2000:]}"
             finished = set(NAMES[: NAMES.index(runs.started()[-1])])
         runs.start()
-        runs.wait_for(*ENDS)
+        runs.wait_for()
         assert set(runs.started()) <= {"evaluate", "register"}, runs.said()[-3000:]
         (workspace,) = [path for path in sorted((project / ".downsize/runs").iterdir()) if path.is_dir()][-1:]
         assert figures(workspace) == undisturbed
