@@ -51,13 +51,13 @@ def schemes() -> dict[str, Row]:
     training = recipe["training"]
     calibration = recipe["calibration"]
     shared = {"calibration": calibration, "portable": False}
-    four = {**training, "train": {**training["train"], "epochs": 2 * training["train"]["epochs"], "lr": 0.002}}
+    four = {**training, "train": {**training["train"], "epochs": 3, "lr": 0.0005}}
     return {
         "ptq": {"scheme": "int8", "ladder": False, **shared},
         "ptq, portable": {"scheme": "int8", "ladder": False, "calibration": calibration, "portable": True},
         "qat": {"scheme": "qat", "training": training, **shared},
         "w4 qat": {"scheme": "qat", "bits": 4, "training": four, **shared},
-        "mixed w4/w8": {"scheme": "mixed", "max_drop": 0.001, "training": training, **shared},
+        "mixed w4/w8": {"scheme": "mixed", "max_drop": 0.001, "training": None, **shared},
     }
 
 
