@@ -23,8 +23,12 @@ class FineTrain(Train):
 
 
 class Retraining(Section):
-    """Quantization-aware training towards the teacher."""
+    """Quantization-aware training.
 
+    towards: whose answers are learned: those of `pruned`, the float model itself, or the teacher's.
+    """
+
+    towards: Literal["pruned", "teacher"] = "pruned"
     losses: Annotated[tuple[GraphLoss, ...], Field(strict=False, min_length=1)] = (Kd(method="kd"),)
     target_weight: NonNegative = 0.1
     answers: Answers = Clean(mode="clean")

@@ -28,9 +28,12 @@ TOLERATED_STEPS: Final = 2.0  # of the logits, for 99 % of them
 
 @dataclass
 class Coach:
-    """Trains files towards the teacher, which is loaded only then, and keeps what there is to show of the last one."""
+    """Trains files towards a float model, and keeps what there is to show of the last one.
 
-    teacher: Callable[[], nn.Module]
+    guide: loads the model that `Retraining.towards` names, only when something is trained.
+    """
+
+    guide: Callable[[str], nn.Module]
     data: Splits
     seed: int
     scratch: Scratch | None
@@ -48,7 +51,7 @@ class Coach:
             raise ValueError("quantize.training has no samples: the coreset is empty; a larger one would do")
         trainable = Trainable(model)
         objective = Objective(params.losses, params.target_weight)
-        teachers = [self.teacher()]
+        teachers = [self.guide(params.towards)]
         answers = ask(teachers, samples, params.answers, objective, params.train, seed=self.seed, scratch=self.scratch)
         self.history = fit_(
             trainable,

@@ -34,7 +34,7 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
     source = files.reads["pruned"] / "model.onnx"
     model = _named(onnx.shape_inference.infer_shapes(onnx.load(source), strict_mode=True, data_prop=True))
     coach = Coach(
-        lambda: checkpoint.load(files.reads["teacher"], data.card),
+        lambda name: checkpoint.load(files.reads[name], data.card),
         data,
         seed,
         scratch_of(files.scratch, "quantize", data.card.sha256),

@@ -18,25 +18,32 @@ from tasks.quantize.portability import accuracies
 from tasks.quantize.retrain import Coach
 from tasks.quantize.schemes import Made, prepared
 
+LEAST: Final = 0.002  # a first convolution, say: it harms most, for a few bytes
+
 
 def mixed(model: onnx.ModelProto, params: Mixed, data: Splits, seed: int, coach: Coach) -> Made:
     """Weights in few bits where the drop allows it, and training of the whole where that is wanted."""
     build, facts = prepared(model, params, data, seed)
     whole = build(kind(params), activation=params.activation)
     facts["activation"] = {"type": params.activation}
-    full = weight_bytes(whole)
-    saved = {layer: size - size // 2 for layer, size in full.items()}
+    saved = worthwhile({layer: size - size // 2 for layer, size in weight_bytes(whole).items()})
     made, rows = assign(
         saved,
         lambda cheap: narrow(whole, dict.fromkeys(cheap, params.bits)),
         Judge(model, data.validation),
         params.max_drop,
     )
-    facts["weight_bits"] = {row.layer: params.bits if row.cheap else 8 for row in rows}
+    facts["weight_bits"] = dict.fromkeys(weight_bytes(whole), 8) | {row.layer: params.bits for row in rows if row.cheap}
     facts["sensitivity"] = [asdict(row) for row in rows]
     if params.training:
         made, facts["training"] = coach.train(made, params.training)
     return made, facts | portability(made, params, data, seed)
+
+
+def worthwhile(saved_bytes: Mapping[str, int]) -> dict[str, int]:
+    """Without what saves less than LEAST of the whole: chance would hide the harm of some, and nothing is won."""
+    least = LEAST * sum(saved_bytes.values())
+    return {layer: saved for layer, saved in saved_bytes.items() if saved >= least}
 
 
 def qat(model: onnx.ModelProto, params: Qat, data: Splits, seed: int, coach: Coach) -> Made:

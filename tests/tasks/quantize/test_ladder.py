@@ -53,7 +53,7 @@ def climbed(project, **params):
     model, data = project
     read = TypeAdapter(Quantize).validate_python({"training": QUICK, "portable": False, "max_drop": 0.01} | params)
     assert isinstance(read, Int8)
-    return climb(model, read, data, 0, Coach(network, data, 0, None))
+    return climb(model, read, data, 0, Coach(lambda _: network(), data, 0, None))
 
 
 def test_the_first_rung_inside_is_the_last_tried(project, drops):
@@ -67,7 +67,7 @@ def test_a_good_file_needs_no_remedy_and_no_teacher(project, drops):
     drops(-0.002)
     model, data = project
 
-    def nobody():
+    def nobody(_):
         raise AssertionError("the teacher is loaded")
 
     _, chosen, rungs = climb(model, Int8(scheme="int8", portable=False), data, 0, Coach(nobody, data, 0, None))
@@ -135,6 +135,6 @@ def test_mixed_precision_leaves_in_float_what_loses_too_much(project):
     for item, values in ((weight, array), (first, hidden)):
         item.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), item.name))
     params = Int8(scheme="int8", max_drop=0.0, training=None, portable=False)
-    (_, facts), chosen, rungs = climb(model, params, data, 0, Coach(network, data, 0, None))
+    (_, facts), chosen, rungs = climb(model, params, data, 0, Coach(lambda _: network(), data, 0, None))
     assert chosen.rung == "mixed precision" and not rungs[0].inside and rungs[-1].inside
     assert facts["in_float"] == ["logits"] and 0 < rungs[-1].integer_op_share < 1

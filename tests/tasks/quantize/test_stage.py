@@ -81,7 +81,7 @@ def test_an_unknown_scheme_is_answered_with_the_alternatives():
 @pytest.mark.parametrize("scheme", TRAINED)
 def test_schemes_that_train_stay_in_integers_and_twice_give_the_same_bytes(reads, tmp_path, scheme):
     first, second = tmp_path / "first", tmp_path / "second"
-    params = {"scheme": scheme, "bits": 4, "training": {"train": TRAIN}}
+    params = {"scheme": scheme, "bits": 4, "training": {"towards": "teacher", "train": TRAIN}}
     metrics, facts = quantized(reads, first, **params)
     assert (metrics, facts) == quantized(reads, second, **params)
     assert metrics["integer_op_share"] == 1 and metrics["accuracy"] >= metrics["accuracy_float"]
@@ -102,7 +102,7 @@ def test_what_reads_raw_pictures_into_levels_trains_too(tmp_path):
     data = Splits(card((1, 8, 8)), samples, samples, samples, samples)
     model = int8(exported(network, tmp_path), samples.inputs(slice(None)).numpy())
     assert "Sub" not in {node.op_type for node in model.graph.node}
-    made, facts = Coach(lambda: network, data, 0, None).train(model, Retraining(train=TRAIN))
+    made, facts = Coach({"pruned": network}.__getitem__, data, 0, None).train(model, Retraining(train=TRAIN))
     assert facts["epochs"] == 2 and facts["label_agreement"] >= 0.99
     assert facts["logit_step"] > 0 and [node.name for node in made.graph.node] == [
         node.name for node in model.graph.node
@@ -134,7 +134,7 @@ def test_an_operation_named_in_float_stays_so_and_an_unknown_one_is_refused(read
 def test_training_without_samples_is_refused(reads, tmp_path):
     data = replace(load_splits(reads), coreset=blobs(3).first(0, 0))
     with pytest.raises(ValueError, match=r"^quantize\.training has no samples: the coreset is empty"):
-        Coach(network, data, 0, None).train(onnx.ModelProto(), Retraining())
+        Coach(lambda _: network(), data, 0, None).train(onnx.ModelProto(), Retraining())
 
 
 @pytest.mark.parametrize(
