@@ -19,9 +19,11 @@ options = {
 models = {file: core.compile_model(file, "CPU", options) for file in files}
 times = {file: {1: [], 256: []} for file in files}
 for batch, runs in ((1, 50), (256, 3)):
-    for turn in range(20):
-        for place in range(len(files)):
-            file = files[(turn + place) % len(files)]  # each comes after each other one: what ran before tells
+    for turn in range(24):
+        cycle, first = divmod(turn, len(files))
+        order = files[first:] + files[:first]
+        for file in order[:: -1 if cycle % 2 else 1]:  # each comes after each other one: what ran before tells
+            models[file](x[:batch])
             for _ in range(runs):
                 begun = time.perf_counter()
                 models[file](x[:batch])

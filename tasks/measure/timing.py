@@ -76,7 +76,8 @@ def take_turns(
     """Time every call on one sample and on the whole batch.
 
     The calls take turns, `runs` at a time, so that whatever else the machine does hits all of them alike; each round
-    begins with another, since what ran before leaves its mark on caches and clock.
+    begins with another, and after all have begun the direction changes, since what ran before leaves its mark on caches
+    and clock.
     """
     one, names = batch[:1], [*calls]
     single = {name: np.empty((rounds, runs)) for name in calls}
@@ -84,8 +85,9 @@ def take_turns(
     for call in calls.values():
         call(one), call(batch)
     for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        cycle, first = divmod(turn, len(names))
+        order = names[first:] + names[:first]
+        for name in order[:: -1 if cycle % 2 else 1]:
             call = calls[name]
             call(one)
             single[name][turn] = [_seconds(call, one) for _ in range(runs)]
