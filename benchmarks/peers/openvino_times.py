@@ -19,7 +19,7 @@ options = {
 models = {file: core.compile_model(file, "CPU", options) for file in files}
 times = {file: {1: [], 256: []} for file in files}
 for batch, runs in ((1, 50), (256, 3)):
-    for turn in range(24):
+    for turn in range(12):
         cycle, first = divmod(turn, len(files))
         order = files[first:] + files[:first]
         for file in order[:: -1 if cycle % 2 else 1]:  # each comes after each other one: what ran before tells
