@@ -52,14 +52,13 @@ def schemes() -> dict[str, Row]:
     training = recipe["training"]
     calibration = recipe["calibration"]
     shared = {"calibration": calibration, "portable": False}
-    four = {**training, "train": {**training["train"], "epochs": 3, "lr": 0.0005}}
-    brief = {**four, "train": {**four["train"], "epochs": 1}}
+    four = {**training, "train": {**training["train"], "lr": 0.0005}}
     return {
         "ptq": {"scheme": "int8", "ladder": False, **shared},
         "ptq, portable": {"scheme": "int8", "ladder": False, "calibration": calibration, "portable": True},
         "qat": {"scheme": "qat", "training": training, **shared},
         "w4 qat": {"scheme": "qat", "bits": 4, "training": four, **shared},
-        "mixed w4/w8": {"scheme": "mixed", "max_drop": 0.02, "training": brief, **shared},
+        "mixed w4/w8": {"scheme": "mixed", "max_drop": 0.02, "training": four, **shared},
     }
 
 

@@ -47,14 +47,17 @@ def worthwhile(saved_bytes: Mapping[str, int]) -> dict[str, int]:
 
 
 def qat(model: onnx.ModelProto, params: Qat, data: Splits, seed: int, coach: Coach) -> Made:
-    """Training with every weight in few bits, or eight."""
+    """Training with every weight in few bits that saves something so, or in eight."""
     build, facts = prepared(model, params, data, seed)
     made = build(kind(params), activation=params.activation)
     facts["activation"] = {"type": params.activation}
+    full = weight_bytes(made)
+    few = dict.fromkeys(worthwhile(full), params.bits)
     if params.bits < 8:
-        made = narrow(made, dict.fromkeys(weight_bytes(made), params.bits))
+        made = narrow(made, few)
     made, facts["training"] = coach.train(made, params.training)
-    return made, facts | {"weight_bits": params.bits} | portability(made, params, data, seed)
+    facts["weight_bits"] = dict.fromkeys(full, 8) | few
+    return made, facts | portability(made, params, data, seed)
 
 
 def kind(params: StaticInt8) -> Weights:

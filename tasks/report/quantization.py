@@ -47,13 +47,10 @@ def _steps(found: Mapping[str, Any]) -> list[str]:
     if gptq := found.get("gptq"):
         kept = f"; the nearest levels served better in {_named(gptq['kept_rtn'])}" if gptq["kept_rtn"] else ""
         steps.append(f"GPTQ: {_left(gptq)}{kept}.")
-    bits = found.get("weight_bits")
-    if isinstance(bits, Mapping):
+    if bits := found.get("weight_bits"):
         counts = Counter(bits.values())
         said = ", ".join(f"{layers} in {own}" for own, layers in sorted(counts.items()))
         steps.append(f"Layers by the bits of their weights: {said}.")
-    elif bits:
-        steps.append(f"Weights: all in {bits} bits.")
     if activation := found.get("activation"):
         measured = ", the faster of both as measured here" if "measured" in activation else ""
         steps.append(f"Activations: {activation['type']}{measured}.")

@@ -46,7 +46,11 @@ def worker(project, server, tmp_path):
     for process in started:
         os.killpg(process.pid, signal.SIGTERM)  # the first time it waits for its runs
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # at times it waits for ever
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     wait_until(lambda: not left_over(project) and not left_over(place), 120)
 
 

@@ -116,5 +116,5 @@ def test_what_rounding_and_bits_were_chosen_is_said_in_sentences(run: Run) -> No
     ]
     page = render_report(run[0], run[1] | {"quantization": facts})
     assert "served better in fc&lt;2&gt;" in page
-    plain = quantization_section(FACTS | {"weight_bits": 8})
-    assert plain is not None and plain["steps"] == ["Weights: all in 8 bits."]
+    plain = quantization_section(FACTS | {"weight_bits": {"a": 8, "b": 8}})
+    assert plain is not None and plain["steps"] == ["Layers by the bits of their weights: 2 in 8."]
