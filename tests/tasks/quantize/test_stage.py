@@ -95,6 +95,18 @@ def test_schemes_that_train_stay_in_integers_and_twice_give_the_same_bytes(reads
     assert max(array.abs().max() for array in load_file(first / "trained.safetensors").values()) > 0
 
 
+def test_the_float_model_itself_is_learned_from_unless_the_teacher_is_asked_for(reads, tmp_path):
+    data = load_splits(reads)
+    model = checkpoint.load(reads["teacher"], data.card)
+    checkpoint.save(model, data.card, tmp_path / "pruned", None)
+    export(model, data.card, data.validation, tmp_path / "pruned", "distill.model")
+    alone = {name: path for name, path in reads.items() if name != "teacher"} | {"pruned": tmp_path / "pruned"}
+    metrics, facts = quantized(alone, tmp_path / "quantized", scheme="qat", training={"train": TRAIN})
+    assert metrics["agreement_with_float"] == 1 and set(facts["weight_bits"].values()) == {8}
+    with pytest.raises(KeyError, match="teacher"):
+        quantized(alone, tmp_path / "other", scheme="qat", training={"towards": "teacher", "train": TRAIN})
+
+
 def test_what_reads_raw_pictures_into_levels_trains_too(tmp_path):
     torch.manual_seed(0)
     samples = pictures(60)
