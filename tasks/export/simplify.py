@@ -10,7 +10,7 @@ from onnxscript.rewriter import pattern, rewrite
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A factor behind a product joins its weight, and what reduces all places of a picture becomes pooling.
+    """Factors join the product before them, reductions of all places become pooling, maxima of maxima one maximum.
 
     The last bits of answers may change, as a product by a factor is rounded elsewhere.
     """
@@ -60,6 +60,39 @@ class _Pooled(pattern.RewriteRuleClassBase):  # type: ignore[misc]
         return pooled if keeps is None or keeps.as_int() else op.Flatten(pooled)
 
 
+class _MaximaOfMaxima(pattern.RewriteRuleClassBase):  # type: ignore[misc]
+    """A maximum over all places that a pooling left: one over those that it covered."""
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        inner = op.MaxPool(x, _allow_other_attributes=True, _outputs=["inner"])
+        return op.MaxPool(inner, _allow_other_attributes=True, _outputs=["whole"])
+
+    def check(self, context: Any, inner: ir.Value, whole: ir.Value, **_: Any) -> bool:
+        over, then = (_window(value) for value in (inner, whole))
+        if over is None or then is None or inner.shape is None:
+            return False
+        gaps = any(step > size for size, step in zip(*over, strict=True))
+        return not gaps and [*inner.shape][2:] == then[0]
+
+    def rewrite(self, op: Any, x: Any, inner: ir.Value, whole: ir.Value) -> Any:
+        (sizes, steps), (counts, _) = _window(inner) or ([], []), _window(whole) or ([], [])
+        kernel = [size + step * (count - 1) for size, step, count in zip(sizes, steps, counts, strict=True)]
+        return op.MaxPool(x, kernel_shape=kernel, strides=kernel)
+
+
+def _window(pooled: ir.Value) -> tuple[list[int], list[int]] | None:
+    """Kernel and strides of a pooling that neither pads nor dilates nor rounds up."""
+    attributes = pooled.producer().attributes
+    sizes = [*attributes["kernel_shape"].as_ints()]
+
+    def given(name: str, value: int) -> list[int]:
+        return [*attributes[name].as_ints()] if name in attributes else [value] * len(sizes)
+
+    up = "ceil_mode" in attributes and attributes["ceil_mode"].as_int()
+    padded = any(given("pads", 0)) or ("auto_pad" in attributes and attributes["auto_pad"].as_string() != "NOTSET")
+    return None if up or padded or set(given("dilations", 1)) != {1} else (sizes, given("strides", 1))
+
+
 RULES: Final = pattern.RewriteRuleSet(
-    [_ScaledProduct.rule(), _Pooled.rule("ReduceMean"), _Pooled.rule("ReduceMax")], commute=True
+    [_ScaledProduct.rule(), _Pooled.rule("ReduceMean"), _Pooled.rule("ReduceMax"), _MaximaOfMaxima.rule()], commute=True
 )

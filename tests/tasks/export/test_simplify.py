@@ -60,3 +60,60 @@ def test_reductions_of_other_axes_stay():
     for axes in ([1], [3], [1, 2, 3]):
         model = graph([helper.make_node("ReduceMean", ["x", "axes"], ["logits"])], [("axes", np.array(axes))])
         assert kinds(simplify(model)) == ["ReduceMean"]
+
+
+def pooled_twice(size, outputs=("logits",), **first):
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m"], **first),
+        helper.make_node("MaxPool", ["m"], ["logits"], kernel_shape=size),
+    ]
+    return graph(nodes, [], shape=(5, 7, 9), outputs=outputs)
+
+
+@pytest.mark.parametrize(
+    ("first", "size", "kernel"),
+    [
+        ({"kernel_shape": [2, 2], "strides": [2, 2]}, [3, 4], [6, 8]),
+        ({"kernel_shape": [3, 3], "strides": [2, 2]}, [3, 4], [7, 9]),
+        ({"kernel_shape": [3, 2]}, [5, 8], [7, 9]),
+        ({"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0], "auto_pad": "NOTSET"}, [3, 4], [6, 8]),
+    ],
+)
+def test_a_maximum_over_all_maxima_is_one_maximum(first, size, kernel, tmp_path):
+    model = pooled_twice(size, **first)
+    simple = simplify(model)
+    onnx.checker.check_model(simple, full_check=True)
+    assert kinds(simple) == ["MaxPool"]
+    assert [*simple.graph.node[0].attribute[0].ints] == kernel
+    x = inputs(shape=(5, 7, 9))
+    assert np.array_equal(answers(simple, x, tmp_path), answers(model, x, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("first", "size", "outputs"),
+    [
+        ({"kernel_shape": [2, 2], "strides": [3, 3]}, [2, 3], ("logits",)),
+        ({"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 1, 0, 0]}, [4, 5], ("logits",)),
+        ({"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, [4, 5], ("logits",)),
+        ({"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, [4, 5], ("logits",)),
+        ({"kernel_shape": [2, 2], "strides": [1, 1], "dilations": [2, 2]}, [5, 7], ("logits",)),
+        ({"kernel_shape": [2, 2], "strides": [2, 2]}, [2, 2], ("logits",)),
+        ({"kernel_shape": [2, 2], "strides": [2, 2]}, [3, 4], ("logits", "m")),
+    ],
+    ids=["gaps", "padded", "padded alike", "rounded up", "dilated", "not over all", "read elsewhere"],
+)
+def test_other_poolings_stay_two(first, size, outputs, tmp_path):
+    model = pooled_twice(size, outputs, **first)
+    simple = simplify(model)
+    assert kinds(simple) == ["MaxPool", "MaxPool"]
+    x = inputs(shape=(5, 7, 9))
+    assert np.array_equal(answers(simple, x, tmp_path), answers(model, x, tmp_path))
+
+
+def test_a_pooling_before_a_reduction_of_all_places_is_one_with_it(tmp_path):
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("ReduceMax", ["m", "axes"], ["logits"], keepdims=0),
+    ]
+    model = graph(nodes, [("axes", np.array([2, 3]))], shape=(5, 7, 9))
+    assert kinds(simplify(model)) == ["MaxPool", "Flatten"]
