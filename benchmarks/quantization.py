@@ -4,8 +4,9 @@
 
 Every row is kept as soon as it is measured, so a run that was stopped goes on. Our files come out of the stage itself.
 The seed draws the calibration samples and orders the training; the float models are the same for all seeds. Peers run
-in environments of their own below artifacts/bench/peers, with their documented defaults on the same float file and 300
-of the same samples; one that cannot be installed says so in its row. Accuracies are of the test split; a
+in environments of their own below artifacts/bench/peers, with their documented defaults on the same float model and 300
+of the same samples, once as PyTorch exports it and once as our float file; one that cannot be installed says so in its
+row. Accuracies are of the test split; a
 scheme's limit is that of the drop's mean over the seeds, sample by sample. Times are medians on one thread, all files
 in turns, and of these the medians over three openings of every file.
 """
@@ -22,8 +23,9 @@ from typing import Any, Final
 
 import fashion
 import numpy as np
+import torch
 from pydantic import TypeAdapter
-from quantization_headline import Row, headline
+from quantization_headline import OUR_FLOAT, Row, headline
 from quantization_peers import ORT, SCRIPTS, Reader, by_openvino, by_peer, versions
 from scipy.stats import norm
 from tabulate import tabulate
@@ -157,26 +159,49 @@ def correct(file: Path, splits: Splits) -> Any:
     return run(open_session(file), splits.test).argmax(1) == splits.test.targets(slice(None)).numpy()
 
 
+def exported(model: str, splits: Splits, file: Path) -> Path:
+    """The float model as PyTorch's exporter leaves it, with any batch: what a peer's user begins with."""
+    example = (splits.validation.inputs(slice(0, 2)),)
+    torch.onnx.export(
+        checkpoint.load(float_model(model, splits), splits.card).eval(),
+        example,
+        file,
+        dynamo=True,
+        external_data=False,
+        input_names=["x"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    return file
+
+
 def speed(model: str, splits: Splits) -> Row:
-    """All files of one float model in turns, by ONNX Runtime and, where it can be installed, by OpenVINO."""
+    """All files of one float model in turns, by ONNX Runtime and, where it can be installed, by OpenVINO.
+
+    The peers begin with PyTorch's export, and a second time with our float file.
+    """
     source = float_model(model, splits) / "model.onnx"
     place = WORK / f"{model} peers"
     place.mkdir(exist_ok=True)
+    begins = {"": exported(model, splits, place / "exported.onnx"), OUR_FLOAT: source}
     x = splits.train.first(PEER_SAMPLES, 0).inputs(slice(None)).numpy()
     np.save(place / "calibration.npy", x)
     np.save(place / "test.npy", splits.test.inputs(slice(None)).numpy())
     np.save(place / "labels.npy", splits.test.targets(slice(None)).numpy())
     files = {"float": source, "ours": WORK / f"{model} ptq 0" / "quantized" / "model.onnx"}
     failures = dict[str, str]()
-    for name, make in ORT.items():
-        files[name] = place / f"{name}.onnx"
-        make(source, files[name], Reader(x))
-    for name, (script, packages, suffix) in SCRIPTS.items():
-        failed = by_peer(script, packages, source, place / "calibration.npy", place / f"{name}{suffix}")
-        if failed:
-            failures[name] = failed
-        else:
-            files[name] = place / f"{name}{suffix}"
+    for end, begin in begins.items():
+        for name, make in ORT.items():
+            files[name + end] = place / f"{name}{end}.onnx"
+            make(begin, files[name + end], Reader(x))
+        for name, (script, packages, suffix) in SCRIPTS.items():
+            target = place / f"{name}{end}{suffix}"
+            failed = by_peer(script, packages, begin, place / "calibration.npy", target)
+            if failed:
+                failures[name + end] = failed
+            else:
+                files[name + end] = target
     served = {name: file for name, file in files.items() if file.suffix == ".onnx"}
     both = {name: str(file) for name, file in files.items() if name in ("float", "ours") or file.suffix == ".xml"}
     return {
@@ -185,7 +210,7 @@ def speed(model: str, splits: Splits) -> Row:
         "onnxruntime": medians([by_runtime(served, splits) for _ in range(OPENINGS)]),
         "openvino": medians([by_openvino(both, place) for _ in range(OPENINGS)]) if len(both) > 2 else None,
         "size_bytes": {name: deployed_bytes(file) for name, file in files.items()},
-        "versions": {name: versions(*SCRIPTS[name][:2]) for name in SCRIPTS if name in files},
+        "versions": {name: versions(*SCRIPTS[name][:2]) for name in SCRIPTS if name not in failures},
         "failed": failures,
     }
 
