@@ -33,6 +33,7 @@ from tasks.training.teachers import ask
 
 SHIFTED: Final = Augment(shift=2, flip=True)
 EPOCHS: Final = 20
+LEARNED: Final = 10_000  # training samples, unaugmented, by which to see whether a student has room to learn more
 TRAIN: Final = Train(epochs=EPOCHS, batch_size=256, lr=0.01, ema=0.95, augment=SHIFTED)
 
 
@@ -127,6 +128,7 @@ def measured(
         "parameters": parameters(model),
         "accuracy": accuracy(model, splits.test),
         "validation": accuracy(model, splits.validation),
+        "training": accuracy(model, splits.train.first(LEARNED, 0)),
         "cpu_s": round(time.process_time() - begun, 1),
         "recipe": recipe,
     }
@@ -163,9 +165,11 @@ def summarise(facts: dict[str, Any]) -> None:
                 "student": size,
                 "shape": shape,
                 "method": name,
+                "accuracies": values,
                 "accuracy_mean": statistics.mean(values),
                 "accuracy_sd": statistics.stdev(values) if len(values) > 1 else None,
                 "validation_mean": statistics.mean(row["validation"] for row in same),
+                "training_mean": statistics.mean(row["training"] for row in same),
                 "seeds": len(values),
                 "macs": same[0]["macs"],
                 "parameters": same[0]["parameters"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import time
@@ -102,7 +103,7 @@ def keep(
     """Write benchmarks/results/NAME.json."""
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     whole = {"environment": environment(), "seeds": list(seeds), "rows": list(rows), "headline": dict(headline)}
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
     print(json.dumps(headline, indent=2))
