@@ -40,8 +40,12 @@ class Coach:
     history: list[Epoch] = field(default_factory=list)
     learned: dict[str, Tensor] = field(default_factory=dict)
 
-    def train(self, model: onnx.ModelProto, params: Retraining) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    def train(
+        self, model: onnx.ModelProto, params: Retraining, source: onnx.ModelProto
+    ) -> tuple[onnx.ModelProto, dict[str, Any]]:
         """The file with trained weights, biases and steps, and how it compares with what was trained.
+
+        source: the float file that it was made from; weights that are zero there stay zero.
 
         Raises:
             ValueError: there are no samples, the graph cannot be trained, or its file answers otherwise.
@@ -61,6 +65,7 @@ class Coach:
             seed=self.seed,
             series="quantized",
             lesson=Lesson(objective, answers),
+            keep=trainable.keep(source),
             scratch=self.scratch,
         )
         self.learned = trainable.named_tensors()

@@ -82,6 +82,22 @@ class Trainable(nn.Module):
             store_(held, layer, floats[name], steps[layer.weight.step], self._limits[name], bias)
         return with_constants(self._model, held)
 
+    def keep(self, source: onnx.ModelProto) -> dict[str, Tensor]:
+        """Masks by parameter, True where the float file has a weight: what pruning set to zero is not learned again.
+
+        source: the file that this one was made from, each operation called as its output.
+        """
+        held = constants(source.graph)
+        weights = {node.output[0]: held.get(node.input[1]) for node in source.graph.node if node.op_type in HEAVY}
+        # outputs get other names on the way, operations keep theirs
+        names = {node.output[0]: node.name for node in self._model.graph.node}
+        found = {layer.weight.levels: weights.get(names[layer.name]) for layer in self._layers}
+        return {
+            f"learned.{self._learned[name]}": torch.tensor(weight != 0)
+            for name, weight in found.items()
+            if weight is not None and weight.shape == self._held[name].shape and not weight.all()
+        }
+
     def named_tensors(self) -> dict[str, Tensor]:
         """What was learned, by the names of the graph; steps as they are."""
         found = {name: self.learned[place].detach() for name, place in self._learned.items()}

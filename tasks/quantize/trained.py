@@ -36,7 +36,7 @@ def mixed(model: onnx.ModelProto, params: Mixed, data: Splits, seed: int, coach:
     facts["weight_bits"] = dict.fromkeys(weight_bytes(whole), 8) | {row.layer: params.bits for row in rows if row.cheap}
     facts["sensitivity"] = [asdict(row) for row in rows]
     if params.training:
-        made, facts["training"] = coach.train(made, params.training)
+        made, facts["training"] = coach.train(made, params.training, model)
     return made, facts | portability(made, params, data, seed)
 
 
@@ -55,7 +55,7 @@ def qat(model: onnx.ModelProto, params: Qat, data: Splits, seed: int, coach: Coa
     few = dict.fromkeys(worthwhile(full), params.bits)
     if params.bits < 8:
         made = narrow(made, few)
-    made, facts["training"] = coach.train(made, params.training)
+    made, facts["training"] = coach.train(made, params.training, model)
     facts["weight_bits"] = dict.fromkeys(full, 8) | few
     return made, facts | portability(made, params, data, seed)
 

@@ -112,13 +112,32 @@ def test_what_reads_raw_pictures_into_levels_trains_too(tmp_path):
     samples = pictures(60)
     network = stirred(CNN((1, 8, 8), 3, (4, 8), (1, 2)))
     data = Splits(card((1, 8, 8)), samples, samples, samples, samples)
-    model = int8(exported(network, tmp_path), samples.inputs(slice(None)).numpy())
+    source = exported(network, tmp_path)
+    model = int8(source, samples.inputs(slice(None)).numpy())
     assert "Sub" not in {node.op_type for node in model.graph.node}
-    made, facts = Coach({"pruned": network}.__getitem__, data, 0, None).train(model, Retraining(train=TRAIN))
+    made, facts = Coach({"pruned": network}.__getitem__, data, 0, None).train(model, Retraining(train=TRAIN), source)
     assert facts["epochs"] == 2 and facts["label_agreement"] >= 0.99
     assert facts["logit_step"] > 0 and [node.name for node in made.graph.node] == [
         node.name for node in model.graph.node
     ]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_that_pruning_set_to_zero_stay_zero_in_training(reads, tmp_path, bits):
+    data = load_splits(reads)
+    model = checkpoint.load(reads["teacher"], data.card)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter[parameter.abs() < parameter.abs().median()] = 0
+    export(model, data.card, data.validation, tmp_path / "pruned", "distill.model")
+    own = {**reads, "pruned": tmp_path / "pruned"}
+    training = {"towards": "teacher", "train": TRAIN}
+    quantized(own, tmp_path / "quantized", scheme="qat", bits=bits, equalise=True, training=training)
+    learned = load_file(tmp_path / "quantized/trained.safetensors")
+    matrices = [array for array in learned.values() if array.ndim == 2]
+    before = sorted(int((weight == 0).sum()) for weight in model.parameters() if weight.ndim == 2)
+    assert sorted(int((matrix == 0).sum()) for matrix in matrices) == before and min(before) > 0
 
 
 def test_without_training_no_floats_are_kept(reads, tmp_path):
@@ -146,7 +165,7 @@ def test_an_operation_named_in_float_stays_so_and_an_unknown_one_is_refused(read
 def test_training_without_samples_is_refused(reads, tmp_path):
     data = replace(load_splits(reads), coreset=blobs(3).first(0, 0))
     with pytest.raises(ValueError, match=r"^quantize\.training has no samples: the coreset is empty"):
-        Coach(lambda _: network(), data, 0, None).train(onnx.ModelProto(), Retraining())
+        Coach(lambda _: network(), data, 0, None).train(onnx.ModelProto(), Retraining(), onnx.ModelProto())
 
 
 @pytest.mark.parametrize(
