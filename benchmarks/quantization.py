@@ -253,7 +253,7 @@ def speed_lines(row: Row) -> list[Row]:
     """What the table says of every file that was timed, and of every peer that failed."""
     timed = [
         {"model": row["model"], "runtime": runtime, "file": name, **figures, "bytes": row["size_bytes"][name]}
-        | {"versions": row["versions"].get(name, "")}
+        | {"versions": row["versions"].get(name.removesuffix(OUR_FLOAT), "")}
         for runtime in ("onnxruntime", "openvino")
         for name, figures in (row[runtime] or {}).items()
     ]
@@ -268,6 +268,7 @@ def summarise() -> None:
         lines = [line for row in rows if row["kind"] == kind for line in shown(row)]
         print(tabulate(lines, headers="keys", floatfmt=".4g"), end="\n\n")
     print(tabulate([row for row in rows if row["kind"] == "mean"], headers="keys", floatfmt=".4g"))
+    print(", ".join(f"{name} {value}" for name, value in fashion.environment().items()))
     fashion.keep("quantization", sorted({row["seed"] for row in rows if row["kind"] == "drop"}), rows, headline(rows))
 
 

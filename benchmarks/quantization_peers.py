@@ -39,10 +39,9 @@ def by_peer(script: str, packages: tuple[str, ...], *arguments: Path) -> str:
     home = ENVIRONMENTS / script
     python = home / "bin" / "python"
     if not (home / "whole").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        installed = _call([str(python), "-m", "pip", "install", "-q", *packages])
-        if installed:
-            return f"cannot be installed: {installed}"
+        made = _call([sys.executable, "-m", "venv", "--clear", str(home)])
+        if failed := made or _call([str(python), "-m", "pip", "install", "-q", *packages]):
+            return f"cannot be installed: {failed}"
         (home / "whole").touch()
     return _call([str(python), str(SCRIPTS_FOLDER / f"{script}.py"), *map(str, arguments)])
 
