@@ -25,6 +25,7 @@ from tasks.quantize.trained import TRAINED
 from tasks.quantize.weights import WEIGHTS
 from tasks.stages import STAGES
 from tasks.training.losses import LOSSES
+from tasks.training.objective import NOT_KNOBS
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -108,7 +109,7 @@ def test_exports_and_runtimes_are_called_the_same_in_params_tables_and_extras():
 def test_every_knob_of_a_loss_is_an_argument_of_its_function():
     for model in get_args(get_args(params.Loss)[0]):
         (method,) = get_args(model.model_fields["method"].annotation)
-        knobs = set(model.model_fields) - {"method", "weight", "student", "teacher"}
+        knobs = set(model.model_fields) - NOT_KNOBS
         assert knobs == set(LOSSES[method].__kwdefaults__ or {})
 
 

@@ -35,6 +35,7 @@ class Comparison:
     gain_low, gain_high, gap_closed_low, gap_closed_high: 95 % interval over the seeds; None for a single seed.
     gap_closed: gain as a share of what the student alone lacks to the teacher; None where it lacks nothing.
     p: that the first pair is equally good (McNemar).
+    helped: the teacher's answers did, surely. taught, inherited: as `compare` was told.
     """
 
     accuracy_teacher: float
@@ -50,25 +51,42 @@ class Comparison:
     p: float
     seeds: int
     helped: bool
+    taught: bool
+    inherited: bool
     classes: tuple[ClassChange, ...]
 
     def sentence(self) -> str:
         """The answer, for the log and the report."""
-        if self.gap_closed is None:
-            alone = f"the student alone is as good as the teacher ({_percent(self.accuracy_alone)})"
-            return f"distillation did not help here: {alone}, nothing to close"
-        over = f" over {self.seeds} seeds" if self.seeds > 1 else ""
-        interval = (
-            f" (95 % interval{over} {100 * self.gain_low:+.2f} to {100 * self.gain_high:+.2f})"
-            if self.gain_low is not None and self.gain_high is not None
-            else f" (McNemar p {self.p:.2g})"
-        )
         words = "distillation helped" if self.helped else "distillation did not help here"
-        return (
-            f"{words}: {_percent(self.accuracy_student)} against {_percent(self.accuracy_alone)} alone, "
-            f"{100 * self.gain:+.2f} pp{interval}, {100 * self.gap_closed:.0f} % of the gap to the teacher's "
-            f"{_percent(self.accuracy_teacher)} closed"
+        if not self.taught and not self.inherited:
+            alone = f"the probe chose the student alone, {_percent(self.accuracy_student)}"
+            return f"{words}: {alone}, against the teacher's {_percent(self.accuracy_teacher)}"
+        if self.gap_closed is None and self.taught and not self.helped:
+            alone = f"the student alone is as good as the teacher ({_percent(self.accuracy_alone)})"
+            return f"{words}: {alone}, nothing to close"
+        chosen = (
+            "" if self.taught else "the probe chose the student alone, with the weights inherited from the teacher, "
         )
+        beside = "alone" if self.taught else "with fresh ones"
+        return (
+            f"{words}: {chosen}{_percent(self.accuracy_student)} against {_percent(self.accuracy_alone)} {beside}, "
+            f"{self._gained()}, {self._closed()}"
+        )
+
+    def _gained(self) -> str:
+        if self.gain_low is None or self.gain_high is None:
+            return f"{100 * self.gain:+.2f} pp (McNemar p {self.p:.2g})"
+        limits = f"{100 * self.gain_low:+.2f} to {100 * self.gain_high:+.2f}"
+        return f"{100 * self.gain:+.2f} pp (95 % interval over {self.seeds} seeds {limits})"
+
+    def _closed(self) -> str:
+        gap = f"gap to the teacher's {_percent(self.accuracy_teacher)}"
+        if self.gap_closed is None:
+            return f"where there was no {gap} to close"
+        if self.gap_closed_low is None or self.gap_closed_high is None:
+            return f"{100 * self.gap_closed:.0f} % of the {gap} closed"
+        limits = f"{100 * self.gap_closed_low:.0f} to {100 * self.gap_closed_high:.0f}"
+        return f"{100 * self.gap_closed:.0f} % (interval {limits}) of the {gap} closed"
 
     def facts(self) -> dict[str, Any]:
         """All of it as JSON values."""
@@ -76,25 +94,36 @@ class Comparison:
 
 
 def compare(
-    targets: Labels, teacher: Labels, alone: Sequence[Labels], student: Sequence[Labels], names: Sequence[str]
+    targets: Labels,
+    teacher: Labels,
+    alone: Sequence[Labels],
+    student: Sequence[Labels],
+    names: Sequence[str],
+    *,
+    taught: bool = True,
+    inherited: bool = False,
 ) -> Comparison:
-    """Labels predicted for the validation split, (n,) each; one of `alone` and of `student` per seed."""
-    right = {"teacher": [teacher == targets], "alone": [a == targets for a in alone]}
-    taught = [s == targets for s in student]
-    means = {name: float(np.mean(answers)) for name, answers in right.items()}
-    gains = np.array([float(s.mean() - a.mean()) for s, a in zip(taught, right["alone"], strict=True)])
+    """Labels predicted for the validation split, (n,) each; one of `alone` and of `student` per seed.
+
+    taught: the student was; False where the probe chose the targets alone.
+    inherited: it began with the teacher's weights, the student alone with fresh ones.
+    """
+    answers = {"teacher": [teacher], "alone": alone, "student": student}
+    right = {name: [labels == targets for labels in own] for name, own in answers.items()}
+    means = {name: float(np.mean(own)) for name, own in right.items()}
+    gains = np.array([float(s.mean() - a.mean()) for s, a in zip(right["student"], right["alone"], strict=True)])
     low, high = interval(gains)
     gap = means["teacher"] - means["alone"]
 
     def share(value: float | None) -> float | None:
         return None if value is None or gap <= 0 else value / gap
 
-    p = _mcnemar(right["alone"][0], taught[0])
+    p = _mcnemar(right["alone"][0], right["student"][0])
     gain = float(gains.mean())
     return Comparison(
         accuracy_teacher=means["teacher"],
         accuracy_alone=means["alone"],
-        accuracy_student=float(np.mean(taught)),
+        accuracy_student=means["student"],
         gain=gain,
         gain_low=low,
         gain_high=high,
@@ -104,8 +133,10 @@ def compare(
         agreement=float((student[0] == teacher).mean()),
         p=p,
         seeds=len(gains),
-        helped=low > 0 if low is not None else gain > 0 and p < LEVEL,
-        classes=_classes(targets, right["alone"][0], taught[0], names),
+        helped=taught and (low > 0 if low is not None else gain > 0 and p < LEVEL),
+        taught=taught,
+        inherited=inherited,
+        classes=_classes(targets, right["alone"][0], right["student"][0], names),
     )
 
 

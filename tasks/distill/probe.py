@@ -39,6 +39,8 @@ CANDIDATES: Final = (
     Candidate("dist T1", (Dist(method="dist", temperature=1.0),), 1.0),
     Candidate("dist T2", (Dist(method="dist", temperature=2.0),), 1.0),
     Candidate("dist T4", (Dist(method="dist", temperature=4.0),), 1.0),
+    Candidate("dist T2 weight 5", (Dist(method="dist", temperature=2.0, weight=5.0),), 1.0),
+    Candidate("kd T4 without labels", (Kd(method="kd", temperature=4.0, weight=0.9),), 0.0),
 )
 ROUNDS: Final = 3
 

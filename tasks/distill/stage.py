@@ -13,13 +13,14 @@ from tasks import checkpoint
 from tasks.data.splits import Splits, load_splits, moments
 from tasks.distill.comparison import Labels, compare
 from tasks.distill.probe import ALONE, Candidate, Trial, choose
+from tasks.distill.rehearsal import rehearse
 from tasks.distill.students import build_student, same_shape_fresh, student_table
 from tasks.export.onnx import export
 from tasks.files import Files
 from tasks.measure.accuracy import logits
 from tasks.measure.size import macs, parameters
 from tasks.models.normalised import Normalised
-from tasks.params import Assistant, Distill, PrunedTeacher, Train
+from tasks.params import Distill, PrunedTeacher, Train
 from tasks.training.curves import write_curves
 from tasks.training.distributed import several
 from tasks.training.loop import fit_
@@ -49,12 +50,14 @@ def distill(params: Distill, seed: int, files: Files) -> dict[str, float]:
     data = load_splits(files.reads)
     teachers = [checkpoint.load(folder, data.card) for folder in (files.reads["teacher"], *map(Path, params.teachers))]
     room = _Room(params, data, teachers, scratch_of(files.scratch, "distill", data.card.sha256))
-    start = _start(room, seed)
+    start, assistant = _start(room, seed), _assistant(room, seed)
     log.info("%s", student_table([("teacher", teachers[0]), ("student", start)], data.card.input_shape))
+    rehearse(params, start, teachers[0], assistant, data.card.input_shape)
     candidate, trials = _candidate(room, start, seed)
     taught_in = room
-    if params.assistant and candidate.losses:
-        taught_in = replace(room, teachers=[_assistant(room, params.assistant, candidate, seed)])
+    if params.assistant and assistant and candidate.losses:
+        _train(room, assistant, candidate, params.assistant.train, seed, "assistant")
+        taught_in = replace(room, teachers=[assistant])
     pairs = []
     for number in range(params.seeds):
         own = _start(room, seed + number) if number else start
@@ -65,7 +68,11 @@ def distill(params: Distill, seed: int, files: Files) -> dict[str, float]:
         pairs.append((_labels(alone[0], data), _labels(student[0], data)))
     targets = data.validation.targets(slice(None)).numpy()
     alones, students = zip(*pairs, strict=True)
-    found = compare(targets, _labels(teachers[0], data), alones, students, data.card.classes)
+    found = compare(
+        *(targets, _labels(teachers[0], data), alones, students, data.card.classes),
+        taught=bool(candidate.losses),
+        inherited=isinstance(params.model, PrunedTeacher),
+    )
     log.info("distill: %s", found.sentence())
     _write_comparison(files.writes["student"] / "comparison.json", found.facts(), candidate, trials)
     return {
@@ -118,12 +125,12 @@ def _pair(room: _Room, start: Normalised, candidate: Candidate, seed: int, suffi
     return (alone, history_alone), (student, history)
 
 
-def _assistant(room: _Room, assistant: Assistant, candidate: Candidate, seed: int) -> Normalised:
-    """A network between teacher and student in size: it learns first, and then teaches."""
-    card = room.data.card
-    model = checkpoint.build(assistant.model, card, moments(room.data.train), seed, "distill.assistant.model")
-    _train(room, model, candidate, assistant.train, seed, "assistant")
-    return model
+def _assistant(room: _Room, seed: int) -> Normalised | None:
+    """A network between teacher and student in size, which is to learn first, and then teach; where there is one."""
+    data, assistant = room.data, room.params.assistant
+    if assistant is None:
+        return None
+    return checkpoint.build(assistant.model, data.card, moments(data.train), seed, "distill.assistant.model")
 
 
 def _train(room: _Room, model: Normalised, candidate: Candidate, train: Train, seed: int, series: str) -> list[Epoch]:
@@ -139,7 +146,7 @@ def _train(room: _Room, model: Normalised, candidate: Candidate, train: Train, s
 def _answers(room: _Room, model: Normalised, objective: Objective, train: Train, seed: int) -> TeacherAnswers:
     """The teachers', or a peer's where the only loss is `mutual`."""
     if [loss.method for loss in objective.losses] == ["mutual"]:
-        return PeerAnswers(same_shape_fresh(model, seed + 1), train.precision)
+        return PeerAnswers(same_shape_fresh(model, seed + 1))
     answers = room.params.answers
     return ask(room.teachers, room.data.coreset, answers, objective, train, seed=seed, scratch=room.scratch)
 

@@ -62,11 +62,18 @@ class KdStandardised(Section):
 
 
 class Dkd(Section):
+    """Over the first `warmup_epochs` its weight rises to `weight`.
+
+    The paper's 20 are for 240 epochs; a training of 20 or 40 would never, or for half its time only, have all of the
+    loss. So the default is none, as what is measured here was.
+    """
+
     method: Literal["dkd"]
     temperature: Positive = 4.0
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
     weight: Positive = 1.0
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
 
 
 class Dist(Section):

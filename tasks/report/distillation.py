@@ -24,7 +24,7 @@ def distillation(summary: Mapping[str, Any], comparison: Mapping[str, Any]) -> d
     if comparison.get("chosen") and not comparison["chosen"]["losses"]:
         answer = "Distillation did not help here"
         figures = (
-            f"The probe found no loss better than the labels alone. With them the student reaches {percent(alone)}."
+            f"The probe found no loss better than the labels alone. With them the student reaches {percent(taught)}."
         )
     elif abs(gain) <= resolved:
         answer = f"Too close to call: {points(gain, signed=True)} pp"

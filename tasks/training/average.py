@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Of all floating-point state, BatchNorm's statistics included. Early on its memory is as short as the training."""
+    """Of all floating-point state, BatchNorm's statistics included. Early on its memory is as short as the training.
+
+    buffers: those of the means that no optimizer trains, as BatchNorm's statistics.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.live = {name: t for name, t in model.state_dict(keep_vars=True).items() if t.is_floating_point()}
         self.mean = {name: t.detach().clone() for name, t in self.live.items()}
+        self.buffers = [self.mean[name] for name, _ in model.named_buffers(remove_duplicate=False) if name in self.mean]
         self.decay = decay
         self.updates = 0
 

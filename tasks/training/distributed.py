@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from tasks.data.batches import Indices
+from tasks.training.average import Average
 
 
 def several() -> bool:
@@ -54,9 +55,10 @@ def average_gradients_(optimizer: torch.optim.Optimizer) -> None:
     average_([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
 
 
-def average_buffers_(model: nn.Module) -> None:
-    """Give every process the mean of BatchNorm's statistics."""
+def average_buffers_(model: nn.Module, average: Average | None) -> None:
+    """Give every process the mean of BatchNorm's statistics, and of their moving averages."""
     average_([buffer for buffer in model.buffers() if buffer.is_floating_point()])
+    average_(average.buffers if average else [])
 
 
 def average_(tensors: list[Tensor]) -> None:

@@ -6,7 +6,6 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from math import inf
 from typing import Any
 
@@ -21,6 +20,7 @@ from tasks.device import autocast, device, moved
 from tasks.measure.accuracy import score
 from tasks.params import Train
 from tasks.training.distributed import agreed, average_, average_buffers_, average_gradients_, join, part_of_batch
+from tasks.training.memory import enough_memory
 from tasks.training.objective import target_loss
 from tasks.training.optimizer import learning_rate
 from tasks.training.precision import faster_precision
@@ -48,14 +48,14 @@ def fit_(
 ) -> list[Epoch]:
     """Train `model` in place and leave it in eval mode on the CPU.
 
-    lesson: towards a teacher; None trains on the targets alone with train.label_smoothing.
+    lesson: towards a teacher; None trains on the targets alone. train.label_smoothing is of the targets in both.
     keep: masks by parameter name, True where a weight is kept; the others stay zero.
     series: names this training in logs and curves.
     scratch: where it is kept after each epoch, and taken up again.
     quiet: epochs are not logged, as of one of many trainings.
 
     Raises:
-        ValueError: the loss is no longer finite, or the memory does not suffice.
+        ValueError: the loss or a weight is no longer finite, or the memory does not suffice.
     """
     if not len(samples):
         raise ValueError(f"{series}: no training samples")
@@ -65,21 +65,24 @@ def fit_(
         raise ValueError(f"{series}: the targets are numbers; balance, mixup and cutmix are for classes")
     join()
     samples = balanced(samples) if train.balance else samples
+    smaller_batch = f"lower train.batch_size, now {train.batch_size}"
     with torch.random.fork_rng():
         if train.precision == "auto":
-            with _memory(train, series):
+            with enough_memory(series, smaller_batch):
                 precision = agreed(faster_precision(model, samples, train, scratch))
             train = train.model_copy(update={"precision": precision})
         key = training_key(model, samples, validation, train, seed, lesson, keep) if scratch else ""
-        state = start(model, samples, train, seed, lesson)
-        if scratch and (found := scratch.load(series, key)):
-            restore_(state, found)
+        with enough_memory(f"{series}, before its first step", "a smaller network would do"):
+            state = start(model, samples, train, seed, lesson)
+            if scratch and (found := scratch.load(series, key)):
+                restore_(state, found)
         run = _runner(model, train, series, lesson)
         started, done = time.monotonic(), state.epoch
         while not state.ended(train):
-            with _memory(train, series):
+            with enough_memory(series, smaller_batch):
                 loss = _epoch_(state, run, samples, train, seed, series, keep)
-            _judge_(state, validation, train, loss, series)
+            with enough_memory(f"{series}, on the validation samples", _lighter(train)):
+                _judge_(state, validation, train, loss, series)
             if not quiet:
                 _report(state, train, (time.monotonic() - started) / (state.epoch - done))
             if scratch:
@@ -100,16 +103,10 @@ def _runner(model: nn.Module, train: Train, series: str, lesson: Lesson | None) 
     return torch.compile(model) if train.compile else model
 
 
-@contextmanager
-def _memory(train: Train, series: str) -> Iterator[None]:
-    """Say what to lower where the memory does not suffice."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # on the CPU, PyTorch has no exception of its own for it
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise ValueError(f"{series}: out of memory; lower train.batch_size, now {train.batch_size}") from error
-        raise
+def _lighter(train: Train) -> str:
+    """What would make a forward pass need less, whatever the batch."""
+    half = "" if train.precision == "bfloat16" else "train.precision: bfloat16 or "
+    return f"{half}a smaller network would do"
 
 
 def _epoch_(
@@ -141,16 +138,28 @@ def _epoch_(
         if state.average and ((epoch * steps + step + 1) % EMA_EVERY == 0 or steps * train.epochs < EMA_EVERY):
             state.average.update()
         losses.append(value.detach())
-    average_buffers_(state.model)
+    average_buffers_(state.model, state.average)
     found = torch.stack(losses)
     average_([found])
-    if not bool(found.isfinite().all()):
-        first = int((~found.isfinite()).nonzero()[0, 0])
+    _refuse_infinite(state, found, train, series)
+    return float(found.mean())
+
+
+def _refuse_infinite(state: State, losses: Tensor, train: Train, series: str) -> None:
+    """Raise ValueError where the epoch left no number in a batch's loss, or in what it trained."""
+    trained = (p for group in state.optimizer.param_groups for p in group["params"])
+    what, batch = "", len(losses)
+    if not bool(losses.isfinite().all()):
+        first = int((~losses.isfinite()).nonzero()[0, 0])
+        what, batch = f"the loss is {float(losses[first])} in", first + 1
+    # a loss that is a number can have a gradient that is not, and after the last batch no loss shows it
+    elif not all(bool(p.isfinite().all()) for p in trained):
+        what = "a weight is not finite after"
+    if what:
         raise ValueError(
-            f"{series}: the loss is {float(found[first])} in epoch {epoch + 1}, batch {first + 1} of {steps}; "
+            f"{series}: {what} epoch {state.epoch + 1}, batch {batch} of {len(losses)}; "
             f"lower train.lr, now {train.lr:g}, or set train.clip_norm"
         )
-    return float(found.mean())
 
 
 def _batches(
@@ -191,7 +200,11 @@ def _loss(state: State, run: Any, inputs: Tensor, targets: Tensor, positions: In
         with autocast(train.precision, target):
             logits = run(inputs)
         student = taps.outputs(logits)
-    loss: Tensor = state.lesson.objective(student, state.lesson.teacher(positions, inputs), targets)
+    with autocast(train.precision, target):
+        teacher = state.lesson.teacher(positions, inputs)
+    loss: Tensor = state.lesson.objective(
+        student, teacher, targets, label_smoothing=train.label_smoothing, epoch=state.epoch
+    )
     return loss
 
 

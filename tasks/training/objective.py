@@ -6,15 +6,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.params import Loss
-from tasks.params.training import FeatureLoss, Fitnet
+from tasks.params.training import Dkd, FeatureLoss, Fitnet
 from tasks.training.features import adapter, aligned
 from tasks.training.losses import LOSSES
+
+# what says where and how much, beside the loss's own knobs
+NOT_KNOBS: Final = {"method", "weight", "warmup_epochs", "student", "teacher"}
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,22 @@ class Objective(nn.Module):
             if isinstance(loss, Fitnet):
                 self.adapters[str(position)] = adapter(*aligned(*_features(loss, student, teacher)), generator)
 
-    def forward(self, student: Outputs, teacher: Outputs, targets: Tensor) -> Tensor:
+    def forward(
+        self, student: Outputs, teacher: Outputs, targets: Tensor, *, label_smoothing: float = 0.0, epoch: int = 0
+    ) -> Tensor:
         """Scalar, mean over the batch.
 
         targets: class indices (batch,), or probabilities (batch, classes); not looked at where no loss needs them.
+        label_smoothing: of the targets, in the loss on them. epoch: how many are done, for a warm-up.
 
         Raises:
             ValueError: a feature is missing, shapes do not fit, or `prepare_` has not made the adapters.
         """
         total = student.logits.new_zeros(())
         if self.target_weight:
-            total = total + self.target_weight * target_loss(student.logits, targets)
+            total = total + self.target_weight * target_loss(student.logits, targets, label_smoothing)
         for position, loss in enumerate(self.losses):
-            total = total + loss.weight * self._term(position, loss, student, teacher, targets)
+            total = total + _weight(loss, epoch) * self._term(position, loss, student, teacher, targets)
         return total
 
     def describe(self) -> str:
@@ -91,7 +98,7 @@ class Objective(nn.Module):
         return json.dumps({"losses": losses, "target_weight": float(self.target_weight)}, sort_keys=True)
 
     def _term(self, position: int, loss: Loss, student: Outputs, teacher: Outputs, targets: Tensor) -> Tensor:
-        function = partial(LOSSES[loss.method], **loss.model_dump(exclude={"method", "weight", "student", "teacher"}))
+        function = partial(LOSSES[loss.method], **loss.model_dump(exclude=NOT_KNOBS))
         if not isinstance(loss, FeatureLoss):
             if student.logits.shape != teacher.logits.shape:
                 shapes = f"{tuple(student.logits.shape)}, the teacher's {tuple(teacher.logits.shape)}"
@@ -104,6 +111,13 @@ class Objective(nn.Module):
             raise ValueError("fitnet: its adapter is not made yet; call prepare_ with one batch's outputs first")
         ours, theirs = aligned(ours, theirs)
         return function(self.adapters[str(position)](ours), theirs)
+
+
+def _weight(loss: Loss, epoch: int) -> float:
+    """In a warm-up it grows by epochs, and is whole in the last of them."""
+    if isinstance(loss, Dkd) and loss.warmup_epochs:
+        return loss.weight * min((epoch + 1) / loss.warmup_epochs, 1.0)
+    return loss.weight
 
 
 def _once(names: Iterable[str | None]) -> tuple[str, ...]:

@@ -72,9 +72,9 @@ class Taps:
 
 def _advice(name: str, known: Iterable[str]) -> str:
     names = list(known)
-    close = get_close_matches(name, names, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    if close := get_close_matches(name, names, n=3):
+        *others, last = map(repr, close)
+        return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"
     if not names:
         return "it has none"
     return f"it has {', '.join(map(repr, names[:8]))}" + (", ..." if len(names) > 8 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from tasks.data.augment import View, draw, generator_of
 from tasks.data.batches import Indices, Samples
-from tasks.device import autocast, device, moved
+from tasks.device import device, moved
 from tasks.params import Answers, Augment, Train, Views
 from tasks.params.training import refuse_unkept
 from tasks.training.losses import PEER_LOSSES
+from tasks.training.memory import enough_memory
 from tasks.training.objective import Objective, Outputs
 from tasks.training.scratch import Scratch, hashed, network_hash
 from tasks.training.taps import Taps
@@ -26,9 +28,11 @@ from tasks.training.taps import Taps
 BATCH: Final = 1000
 FILES_KEPT: Final = 8
 
+Logits = npt.NDArray[np.float16] | npt.NDArray[np.float32]
+
 
 class TeacherAnswers(Protocol):
-    """A teacher, as the training loop asks it.
+    """A teacher, as the training loop asks it, in the student's precision.
 
     identity: the same for the same answers only.
     network: what learns along with the student, for a peer; None for a teacher.
@@ -48,9 +52,9 @@ class TeacherAnswers(Protocol):
 
 @dataclass
 class KeptAnswers:
-    """logits: (views, n, classes), float16, perhaps memory-mapped; views: empty where they are of the clean samples."""
+    """logits: (views, n, classes), perhaps memory-mapped; views: empty where they are of the clean samples."""
 
-    logits: npt.NDArray[np.float16]
+    logits: Logits
     views: Sequence[View] = ()
     identity: str = ""
     network: nn.Module | None = None
@@ -70,11 +74,10 @@ class KeptAnswers:
 class LiveAnswers:
     """The mean of the teachers' logits, and the features of the first, for the very inputs of the student."""
 
-    def __init__(self, teachers: Sequence[nn.Module], taps: Sequence[str], precision: str) -> None:
+    def __init__(self, teachers: Sequence[nn.Module], taps: Sequence[str]) -> None:
         self.teachers = [teacher.to(device()).eval() for teacher in teachers]
         self.taps = Taps(self.teachers[0], taps, "distill.losses: the teacher")
-        self.precision = "bfloat16" if precision == "bfloat16" else "float32"
-        self.identity = " ".join(["live", self.precision, *map(network_hash, teachers)])
+        self.identity = " ".join(["live", *map(network_hash, teachers)])
         self.network: nn.Module | None = None
 
     def view(self, epoch: int) -> View | None:
@@ -84,7 +87,7 @@ class LiveAnswers:
     @torch.no_grad()
     def __call__(self, positions: Indices, inputs: Tensor) -> Outputs:
         """Asked now."""
-        with self.taps, autocast(self.precision, inputs.device):
+        with self.taps:
             first = self.taps.outputs(self.teachers[0](inputs))
             logits = [first.logits, *(teacher(inputs).float() for teacher in self.teachers[1:])]
         return Outputs(torch.stack(logits).mean(0), first.features)
@@ -93,11 +96,11 @@ class LiveAnswers:
 class PeerAnswers:
     """A second student, which the loss `mutual` trains along with the first."""
 
-    def __init__(self, peer: nn.Module, precision: str) -> None:
+    def __init__(self, peer: nn.Module) -> None:
         # torch's stubs do not know that a module can change its layout
         self.network: nn.Module | None = peer.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.peer, self.precision = peer, "bfloat16" if precision == "bfloat16" else "float32"
-        self.identity = f"peer {self.precision} {network_hash(peer)}"
+        self.peer = peer
+        self.identity = f"peer {network_hash(peer)}"
 
     def view(self, epoch: int) -> View | None:
         """Any."""
@@ -106,8 +109,7 @@ class PeerAnswers:
     def __call__(self, positions: Indices, inputs: Tensor) -> Outputs:
         """With gradients, where the student has them."""
         self.peer.train(torch.is_grad_enabled())
-        with autocast(self.precision, inputs.device):
-            return Outputs(self.peer(inputs).float())
+        return Outputs(self.peer(inputs).float())
 
 
 def ask(
@@ -125,13 +127,14 @@ def ask(
     seed: of the views. scratch: where answers are kept between runs and stages; None keeps them in memory.
 
     Raises:
-        ValueError: what is asked for cannot be kept on disk.
+        ValueError: what is asked for cannot be kept on disk, an answer is not finite, or the memory does not suffice.
     """
     augment = train.augment
     if any(loss.method in PEER_LOSSES for loss in objective.losses):
         raise ValueError("mutual learns with a peer, not from a teacher; name it alone, and in distill.losses only")
     if answers.mode == "live":
-        return LiveAnswers(teachers, objective.teacher_taps, train.precision)
+        with enough_memory("the live teacher", "answers: {mode: clean} asks it beforehand"):
+            return LiveAnswers(teachers, objective.teacher_taps)
     refuse_unkept(objective.losses, answers, augment)
     views = _views(samples, answers, augment, seed) if isinstance(answers, Views) else []
     drawn = f"{answers.model_dump_json()} {augment.model_dump_json()} {seed}" if views else "clean"
@@ -160,26 +163,41 @@ def _views(samples: Samples, answers: Views, augment: Augment, seed: int) -> lis
 
 
 @torch.no_grad()
-def _computed(teachers: Sequence[nn.Module], samples: Samples, views: Sequence[View]) -> npt.NDArray[np.float16]:
-    """(views or 1, n, classes): each teacher's logits, averaged."""
+def _computed(teachers: Sequence[nn.Module], samples: Samples, views: Sequence[View]) -> Logits:
+    """(views or 1, n, classes): each teacher's logits, averaged; in float16, or float32 where one is out of its range.
+
+    Raises:
+        ValueError: an answer is not finite, or the memory does not suffice.
+    """
+    fewer = "lower answers.count, or " if len(views) > 1 else ""
+    live = "give answers: {mode: live}, which asks for train.batch_size samples at a time"
+    with enough_memory(f"the teacher's answers to all samples, {BATCH} at a time", fewer + live):
+        logits = torch.stack([_answers(teachers, samples, view) for view in views or (None,)])
+        for teacher in teachers:
+            teacher.to("cpu")
+        lowest, highest = map(float, logits.aminmax())
+        if not (isfinite(lowest) and isfinite(highest)):
+            raise ValueError(
+                "the teacher's answers are not all finite; train it with a lower train.lr, or name another"
+            )
+        fits = max(-lowest, highest) <= torch.finfo(torch.float16).max
+        return (logits.half() if fits else logits).numpy()
+
+
+def _answers(teachers: Sequence[nn.Module], samples: Samples, view: View | None) -> Tensor:
+    """(n, classes): to the samples as the view shows them."""
     target = device()
-    total = []
-    for number in range(max(1, len(views))):
-        blocks = []
-        for start in range(0, len(samples), BATCH):
-            part = slice(start, start + BATCH)
-            inputs = samples.inputs(part)
-            inputs = moved(views[number].of(inputs, part) if views else inputs, target)
-            logits = [teacher.to(target).eval()(inputs).float() for teacher in teachers]
-            blocks.append(torch.stack(logits).mean(0).cpu())
-        total.append(torch.cat(blocks))
-    for teacher in teachers:
-        teacher.to("cpu")
-    # beyond float16's range a logit is as good as certain
-    return torch.stack(total).clamp(-60000, 60000).half().numpy()
+    blocks = []
+    for start in range(0, len(samples), BATCH):
+        part = slice(start, start + BATCH)
+        inputs = samples.inputs(part)
+        inputs = moved(view.of(inputs, part) if view else inputs, target)
+        logits = [teacher.to(target).eval()(inputs).float() for teacher in teachers]
+        blocks.append(torch.stack(logits).mean(0).cpu())
+    return torch.cat(blocks)
 
 
-def _keep(path: Path, logits: npt.NDArray[np.float16]) -> None:
+def _keep(path: Path, logits: Logits) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:

@@ -127,6 +127,7 @@ def test_another_seed_is_another_student(tmp_path, reads, started):
     assert not same(started[1].state, started[3].state)
 
 
+ASSISTANT = {"model": {"factory": MLP, "args": {"hidden": [16]}}, "train": {"epochs": 2, "batch_size": 16}}
 PRUNED = {"method": "pruned_teacher", "target": {"macs": 0.5}}
 
 
@@ -162,10 +163,10 @@ def test_auto_learns_from_what_the_probe_finds(tmp_path, reads, started, monkeyp
     _, found = distilled(
         tmp_path, reads, losses="auto", train={**TRAIN, "epochs": 4, "patience": 1}, probe={"share": 0.5}
     )
-    probes, student = started[:14], started[15]
-    assert [run.train.epochs for run in probes] == [1] * 12 + [2] * 2
+    probes, student = started[:17], started[18]
+    assert [run.train.epochs for run in probes] == [1] * 15 + [2] * 2
     assert all(run.train.patience is None and same(run.state, student.state) for run in probes)
-    assert [trial["candidate"] for trial in found["probe"][:8]] == [candidate.name for candidate in CANDIDATES]
+    assert [trial["candidate"] for trial in found["probe"][:10]] == [candidate.name for candidate in CANDIDATES]
     last = {trial["candidate"]: trial["validation_accuracy"] for trial in found["probe"][-2:]}
     chosen = next(candidate for candidate in CANDIDATES if candidate.name == found["chosen"]["name"])
     assert last[chosen.name] == max(last.values())
@@ -176,9 +177,71 @@ def test_auto_learns_from_what_the_probe_finds(tmp_path, reads, started, monkeyp
 def test_where_nothing_beats_the_student_alone_it_is_passed_on_as_it_is(tmp_path, reads, started, monkeypatch):
     monkeypatch.setattr(stage, "choose", lambda epochs, score: (CANDIDATES[0], []))
     metrics, found = distilled(tmp_path, reads, losses="auto")
-    assert metrics["gain"] == 0 and not found["helped"] and found["p"] == 1
+    assert metrics["gain"] == 0 and not found["helped"] and not found["taught"] and found["p"] == 1
     weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("student", "student_alone")]
     assert weights[0] == weights[1]
+
+
+def test_weights_that_were_inherited_but_not_taught_are_no_help_of_a_teacher_s_answers(
+    tmp_path, reads, started, monkeypatch
+):
+    monkeypatch.setattr(stage, "choose", lambda epochs, score: (CANDIDATES[0], []))
+    metrics, found = distilled(tmp_path, reads, losses="auto", model=PRUNED, seeds=3)
+    assert [run.lesson for run in started] == [None] * 6 and metrics["gain"] != 0
+    assert (found["taught"], found["inherited"], found["helped"], metrics["helped"]) == (False, True, False, 0)
+    assert found["sentence"].startswith("distillation did not help here: the probe chose the student alone, with the")
+
+
+def fitnet(student="body", teacher="body"):
+    return {"losses": [{"method": "fitnet", "student": student, "teacher": teacher}], "answers": {"mode": "live"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (fitnet(student="bodi"), "the student has no module 'bodi'; did you mean 'body'"),
+        (fitnet(teacher="bodi"), "the teacher has no module 'bodi'; did you mean 'body'"),
+        (  # the student, which has one layer less, is the next one's teacher
+            {**fitnet(teacher="body.6"), "generations": 2},
+            "the student, which teaches the next generation, has no module 'body.6'; did you mean 'body.3'",
+        ),
+        ({**fitnet(teacher="body.6"), "assistant": ASSISTANT}, "the assistant, which teaches, has no module 'body.6'"),
+        (
+            {**fitnet(student="body.4"), "assistant": ASSISTANT},
+            "the assistant has no module 'body.4'; did you mean 'body.3'",
+        ),
+    ],
+)
+def test_a_module_that_is_not_there_is_named_before_any_training(tmp_path, reads, started, changes, message):
+    with pytest.raises(ValueError, match=f"^distill.losses: {message}"):
+        distilled(tmp_path, reads, **changes)
+    assert started == []
+
+
+def test_features_that_cannot_be_compared_are_named_before_any_training(tmp_path, reads, started):
+    at = {"method": "at", "student": "body", "teacher": "body"}
+    with pytest.raises(ValueError, match=r"^at: the student's feature has shape \(2, 8\), the teacher's \(2, 32\)"):
+        distilled(tmp_path, reads, losses=[at], answers={"mode": "live"})
+    assert started == []
+
+
+def test_a_rehearsal_leaves_the_trainings_as_they_were(tmp_path, reads, monkeypatch):
+    monkeypatch.setattr(stage, "export", lambda *_: None)
+    distilled(tmp_path / "first", reads, **fitnet(teacher="body.3"), assistant=ASSISTANT, generations=2)
+    monkeypatch.setattr(stage, "rehearse", lambda *_: None)
+    distilled(tmp_path / "again", reads, **fitnet(teacher="body.3"), assistant=ASSISTANT, generations=2)
+    weights = [(tmp_path / name / "student/weights.safetensors").read_bytes() for name in ("first", "again")]
+    assert weights[0] == weights[1]
+
+
+def test_the_log_has_a_table_before_the_trainings_and_the_answer_after_them(tmp_path, reads, started, caplog):
+    caplog.set_level("INFO", "tasks")
+    _, found = distilled(tmp_path, reads)
+    said = [record.getMessage() for record in caplog.records]
+    header, _, teacher, student = said[0].splitlines()
+    assert header.split("  ")[0] == "model" and "parameters" in header and "MACs" in header and "bytes int8" in header
+    assert teacher.split()[:2] == ["teacher", "1,379"] and student.split() == ["student", "75", "56", "300", "75"]
+    assert said[1].startswith("student_alone: epoch 1/3") and said[-1] == f"distill: {found['sentence']}"
 
 
 def test_further_teachers_answers_are_averaged_in(tmp_path, reads, started):
@@ -193,9 +256,6 @@ def test_further_teachers_answers_are_averaged_in(tmp_path, reads, started):
     everything = np.arange(len(inputs))
     torch.testing.assert_close(single(everything, inputs).logits, logits[0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(double(everything, inputs).logits, sum(logits) / 2, rtol=1e-3, atol=1e-3)
-
-
-ASSISTANT = {"model": {"factory": MLP, "args": {"hidden": [16]}}, "train": {"epochs": 2, "batch_size": 16}}
 
 
 def test_an_assistant_learns_first_and_then_teaches(tmp_path, reads, started):

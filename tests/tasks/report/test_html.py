@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tasks.report.html import render_report
+from tasks.report.wording import DASH
 
 Run = tuple[dict[str, Any], dict[str, Any]]
 HOSTILE = "<script>alert('x')</script>\"onload=\"y"
@@ -159,6 +160,41 @@ def test_where_the_probe_chose_the_labels_alone_the_page_says_so(run: Run) -> No
     run[1]["distillation"] = {"chosen": {"name": "alone", "losses": [], "target_weight": 1.0}}
     page = visible(render_report(*run))
     assert "Distillation did not help here" in page and "The probe found no loss better" in page
+
+
+PROBED = {
+    "sentence": "distillation helped: 98.06 % against 96.11 % alone, 67 % (interval 53 to 80) of the gap closed",
+    "chosen": {"name": "dist T2", "losses": [{"method": "dist"}], "target_weight": 1.0},
+    "probe": [
+        {"candidate": "alone", "epochs": 3, "validation_accuracy": 0.9},
+        {"candidate": "dist T2", "epochs": 3, "validation_accuracy": 0.91},
+        {"candidate": HOSTILE, "epochs": 3, "validation_accuracy": 0.8},
+        {"candidate": "dist T2", "epochs": 6, "validation_accuracy": 0.95},
+    ],
+    "classes": [
+        {"name": "seven", "recall_alone": 0.9, "recall_student": 0.95, "p_adjusted": 0.01},
+        {"name": "eight", "recall_alone": 0.9, "recall_student": 0.8, "p_adjusted": 0.049},
+        {"name": "nine", "recall_alone": 0.9, "recall_student": 0.99, "p_adjusted": 0.05},
+    ],
+}
+
+
+def test_the_page_says_what_the_probe_tried_and_which_classes_changed(run: Run) -> None:
+    run[1]["distillation"] = PROBED
+    page = render_report(*run)
+    parsed(page)
+    text = visible(page)
+    assert f"On the validation split {PROBED['sentence']}." in text
+    assert "Classes that changed (p below 0.05, adjusted for all): seven +5.00 pp, eight -10.00 pp." in text
+    table = text.partition("What the probe tried")[2]
+    assert f"Chosen: dist T2. learns from 3 epochs 6 epochs alone 90.00 % {DASH} dist T2 91.00 % 95.00 % " in table
+    assert f"{HOSTILE} 80.00 % {DASH}" in table
+
+
+def test_without_a_probe_and_without_changes_there_is_nothing_of_them(run: Run) -> None:
+    run[1]["distillation"] = {**PROBED, "probe": [], "classes": PROBED["classes"][2:]}
+    page = visible(render_report(*run))
+    assert "What the probe tried" not in page and "Classes that changed" not in page
 
 
 def test_of_many_classes_the_ones_that_changed_are_shown(make_run: Callable[..., Run]) -> None:

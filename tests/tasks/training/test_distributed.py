@@ -23,13 +23,14 @@ PLAIN = {
     "adamw": Train(epochs=3, batch_size=16, ema=0.9),
 }
 NORMALISED = Train(epochs=10, batch_size=16)
+AVERAGED = Train(epochs=6, batch_size=16, ema=0.9, patience=4)
 SCRIPT = """
 import json, logging, os, sys
 import torch
 from pathlib import Path
 from safetensors.torch import save_file
 from toy import blobs
-from test_distributed import DATA, NORMALISED, PLAIN, ordinary
+from test_distributed import AVERAGED, DATA, NORMALISED, PLAIN, ordinary
 from toy import network
 from tasks.params import Train
 from tasks.training import precision
@@ -50,6 +51,7 @@ def train(name, model, train, **more):
 for name, knobs in PLAIN.items():
     train(name, ordinary(), knobs)
 train("batchnorm", network(), NORMALISED, scratch=Scratch(folder, "stage", "data"))
+train("averaged", network(), AVERAGED)
 
 # each process finds another precision faster
 precision._seconds = lambda *_: {"float32": 1 + rank, "bfloat16": 2 - rank}
@@ -118,6 +120,16 @@ def test_with_batchnorm_both_end_with_the_same_network_about_as_good_as_one_s(pa
     model = network()
     fit_(model, DATA, DATA, NORMALISED, seed=0, series="toy")
     assert found[0]["batchnorm"][-1][1] == pytest.approx(accuracy(model, DATA), abs=0.05)
+
+
+def test_the_moving_average_of_batchnorm_s_statistics_is_the_same_in_both_too(pair):
+    folder, found = pair
+    first, second = weights_of(folder, "averaged")
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+    assert found[0]["averaged"] == found[1]["averaged"]
+    model = network()
+    history = fit_(model, DATA, DATA, AVERAGED, seed=0, series="toy")
+    assert found[0]["averaged"][-1][1] == pytest.approx(history[-1].validation_accuracy, abs=0.1)
 
 
 def test_both_take_the_first_one_s_precision(pair):

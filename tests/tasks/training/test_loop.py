@@ -1,4 +1,7 @@
+import io
 import json
+import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +15,10 @@ from toy import blobs, network, pictures, trained, weights, with_train
 from tasks.data.batches import Samples
 from tasks.measure.accuracy import accuracy
 from tasks.models.cnn import CNN
-from tasks.params import Augment, Kd, Train
-from tasks.params.training import Fitnet
+from tasks.params import Augment, Train
 from tasks.training.curves import read_curves, write_curves
 from tasks.training.loop import fit_
-from tasks.training.objective import Objective
 from tasks.training.scratch import Scratch
-from tasks.training.state import Lesson
-from tasks.training.teachers import KeptAnswers, LiveAnswers
 
 DATA = blobs()
 ONE_STEP = Train(epochs=1, batch_size=60, warmup=0.0, schedule="constant", optimizer="sgd", weight_decay=0.0)
@@ -54,6 +53,23 @@ def test_augmented_image_training_repeats_too():
         return weights(model)
 
     assert run() == run()
+
+
+def test_images_are_trained_with_their_channels_last():
+    model, one = CNN((3, 8, 8), 3, channels=(4,), strides=(2,)), pictures()
+    seen = []
+
+    def layout(convolution, inputs):
+        last = [tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (*inputs, convolution.weight)]
+        seen.append((last, inputs[0].is_contiguous()))
+
+    model.body[0][0].register_forward_pre_hook(layout)
+    images = Samples(one.x.repeat(3, 1), one.y, one.indices)
+    fit_(model, images, images, Train(epochs=1, batch_size=8), seed=0, series="toy")
+    assert (
+        seen[1:] == [([True, True], False)] * 4
+    )  # three batches and the validation; before them two samples are tried
+    assert model.body[0][0].weight.is_contiguous()
 
 
 def test_dropout_repeats_whatever_the_global_generator_has_done():
@@ -205,65 +221,58 @@ def test_after_a_loss_that_is_no_number_the_scratch_holds_the_last_good_epoch(tm
         assert all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118
 
 
-def no_memory(kind):
-    if kind == "allocator":
-        torch.empty(10**16)
-    raise {"python": MemoryError, "cuda": torch.OutOfMemoryError}[kind]("no")
+class Spoiled(torch.autograd.Function):
+    """The identity, whose gradient is no number."""
+
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * torch.nan
 
 
-@pytest.mark.parametrize("kind", ["python", "cuda", "allocator"])
-@pytest.mark.parametrize("precision", ["float32", "auto"])
-def test_too_little_memory_says_what_to_lower(kind, precision):
-    model = Watched(lambda number, x: no_memory(kind))
-    with pytest.raises(ValueError, match=r"^toy: out of memory; lower train\.batch_size, now 16$"):
-        fit_(model, DATA, DATA, Train(epochs=1, batch_size=16, precision=precision), seed=0, series="toy")
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_gradient_that_is_no_number_stops_the_training_though_the_loss_is_one(tmp_path, clip_norm):
+    model, scratch = nn.Linear(4, 3), Scratch(tmp_path, "stage", "data")
+    passes = []
 
+    def spoil(module, inputs, logits):
+        passes.extend([1] if module.training else [])
+        return Spoiled.apply(logits) if len(passes) == 6 else logits  # the last batch of the second epoch
 
-def test_other_failures_pass_as_they_are():
-    def fail(number, x):
-        raise RuntimeError("shapes")
-
-    with pytest.raises(RuntimeError, match=r"^shapes$"):
-        fit_(Watched(fail), DATA, DATA, Train(epochs=1), seed=0, series="toy")
-
-
-def test_the_teachers_answers_arrive_beside_their_own_samples():
-    order = np.random.default_rng(1).permutation(60)
-    mine = Samples(DATA.x, DATA.y, order)
-    answers = KeptAnswers(10 * np.eye(3, dtype=np.float16)[DATA.y[order]][None])
-    batches = []
-
-    class Watching(Objective):
-        def forward(self, student, teacher, targets):
-            batches.append(bool((teacher.logits.argmax(1) == targets).all()))
-            return super().forward(student, teacher, targets)
-
-    lesson = Lesson(Watching([Kd(method="kd")], 0.0), answers)
-    fit_(network(), mine, DATA, Train(epochs=2, batch_size=16), seed=0, series="toy", lesson=lesson)
-    assert batches == [True] * 6  # 60 samples give 3 whole batches of 16
-
-
-def live(losses):
-    objective = Objective(losses, 0.1)
-    return Lesson(objective, LiveAnswers([network(1, hidden=6)], objective.teacher_taps, "float32"))
-
-
-FITNET = Fitnet(method="fitnet", student="body", teacher="body", weight=1.0)
-
-
-def test_adapters_are_trained_along():
-    def adapters(epochs):
-        lesson = live([FITNET])
-        trained(Train(epochs=epochs, batch_size=16), lesson=lesson)
-        return [parameter.detach() for parameter in lesson.objective.parameters()]
-
-    before, after = adapters(0), adapters(1)
-    assert len(after) == 2 and not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    model.register_forward_hook(spoil)
+    train = Train(epochs=5, batch_size=16, clip_norm=clip_norm)
+    message = (
+        r"^toy: a weight is not finite after epoch 2, batch 3 of 3; lower train\.lr, now 0\.01, or set train\.clip"
+    )
+    with pytest.raises(ValueError, match=message):
+        fit_(model, DATA, DATA, train, seed=0, series="toy", scratch=scratch)
+    with safe_open(tmp_path / "trainings/stage/toy.safetensors", "pt") as file:
+        assert (
+            len(json.loads(file.metadata()["facts"])["history"]) == 1
+            and file.get_tensor("model.weight").isfinite().all()
+        )
 
 
 def test_no_samples_are_refused():
     with pytest.raises(ValueError, match="toy: no training samples"):
         fit_(network(), Samples(DATA.x, DATA.y, DATA.indices[:0]), DATA, Train(), seed=0, series="toy")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_shows_epoch_and_steps_with_the_loss_and_accuracy_of_the_epoch_before(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    _, history = trained(Train(epochs=2, batch_size=16))
+    before = rf"toy 2/2, loss {history[0].loss:.3f}, validation {history[0].validation_accuracy:.3f}"
+    assert re.search(r"toy 1/2: +0%.* 0/3 \[", terminal.getvalue())
+    assert re.search(rf"{re.escape(before)}: +0%.* 0/3 \[.*<", terminal.getvalue())  # after < stands the time left
 
 
 def test_curves_survive_their_file(tmp_path):

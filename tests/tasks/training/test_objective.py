@@ -45,6 +45,19 @@ def test_objective_without_teacher_weight_is_the_cross_entropy_of_the_targets():
     assert float(Objective([Kd(method="kd")], 1.0)(uniform, uniform, Y)) == pytest.approx(log(4))
 
 
+def test_the_targets_are_smoothed_where_they_count():
+    uniform = Outputs(S)
+    smoothed = Objective([], 2.0)(uniform, uniform, Y, label_smoothing=0.3)
+    torch.testing.assert_close(smoothed, 2 * F.cross_entropy(S, Y, label_smoothing=0.3))
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0.25), (2, 0.75), (3, 1.0), (9, 1.0)])
+def test_a_warm_up_weighs_its_own_loss_by_the_epochs_begun(epoch, share):
+    objective = Objective([Dkd(method="dkd", weight=2.0, warmup_epochs=4), Kd(method="kd", weight=1.0)], 0.0)
+    expected = share * 2 * 1.975578 + 0.238688
+    assert float(objective(STUDENT, TEACHER, Y, epoch=epoch)) == pytest.approx(expected, abs=1e-5)
+
+
 def test_features_go_to_the_losses_that_name_them_and_logits_to_those_that_do_not():
     losses = [
         At(method="at", student="body", teacher="body", weight=2.0),

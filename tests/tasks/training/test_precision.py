@@ -78,7 +78,7 @@ def compiled(monkeypatch):
 
 def live(losses):
     objective = Objective(losses, 0.1)
-    return Lesson(objective, LiveAnswers([network(1, hidden=6)], objective.teacher_taps, "float32"))
+    return Lesson(objective, LiveAnswers([network(1, hidden=6)], objective.teacher_taps))
 
 
 FITNET = Fitnet(method="fitnet", student="body", teacher="body", weight=1.0)

@@ -14,7 +14,7 @@ from toy import blobs, network, pictures, weights
 
 from tasks.data.batches import Samples
 from tasks.models.cnn import CNN
-from tasks.params import Augment, Clean, Kd, Live, Train, Views
+from tasks.params import Augment, Clean, Dkd, Kd, Live, Train, Views
 from tasks.params.training import Fitnet, Mutual
 from tasks.training import loop, scratch
 from tasks.training.loop import fit_
@@ -66,7 +66,7 @@ class Case:
 
     def told(self, teachers, objective, train, scratch):
         if self.answers is None:
-            return PeerAnswers(teachers[0], train.precision)
+            return PeerAnswers(teachers[0])
         return ask(teachers, self.data, self.answers, objective, train, seed=0, scratch=scratch)
 
 
@@ -85,6 +85,7 @@ CASES = {
     "bfloat16": Case(make=convolutions, data=IMAGES, knobs=(("precision", "bfloat16"), ("schedule", "cosine"))),
     "fitnet": Case(losses=(KD, FITNET), answers=Live(mode="live"), teacher=lambda seed: network(seed, hidden=6)),
     "kept answers": Case(losses=(KD,), answers=Clean(mode="clean"), knobs=(("optimizer", "sgd"),)),
+    "warm-up": Case(losses=(Dkd(method="dkd", warmup_epochs=3),), answers=Clean(mode="clean")),
     "peer": Case(losses=(Mutual(method="mutual"),), teacher=lambda seed: nn.Sequential(network(seed), nn.Dropout(0.3))),
     "views": Case(
         make=convolutions,
@@ -199,6 +200,8 @@ OTHERS = {
     "peer": (CASES["peer"], Case(losses=CASES["peer"].losses, teacher=lambda _: network(5)), {}, {}),
     "answers": (TAUGHT, Case(losses=(KD,), answers=Live(mode="live"), knobs=TAUGHT.knobs), {}, {}),
     "losses": (TAUGHT, Case(losses=(Kd(method="kd", weight=0.5),), answers=TAUGHT.answers), {}, {}),
+    "smoothing": (TAUGHT, TAUGHT, {"label_smoothing": 0.1}, {}),
+    "warm-up": (CASES["warm-up"], Case(losses=(Dkd(method="dkd"),), answers=TAUGHT.answers), {}, {}),
     "no teacher": (TAUGHT, BASE, {"optimizer": "sgd"}, {}),
 }
 

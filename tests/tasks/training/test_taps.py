@@ -68,7 +68,12 @@ def test_logits_become_float32():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("body.9", r"^distill.losses: the student has no module 'body.9'; did you mean 'body.2'\?$"),
+        (
+            "body.9",
+            r"^distill.losses: the student has no module 'body.9'; did you mean 'body.2', 'body.1' or 'body.0'\?$",
+        ),
+        ("bodyy", r"has no module 'bodyy'; did you mean 'body', 'body.2' or 'body.1'\?$"),
+        ("haed", r"has no module 'haed'; did you mean 'head'\?$"),
         ("", r"has no module ''; it has 'body', 'body.0', .*'body.1.1', \.\.\.$"),
         ("layer4", r"has no module 'layer4'; it has 'body', "),
     ],

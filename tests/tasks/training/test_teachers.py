@@ -44,7 +44,7 @@ def place(folder, identity="data"):
 
 
 def live(*models):
-    return LiveAnswers(models, (), "float32")
+    return LiveAnswers(models, ())
 
 
 def assert_half_precision(found, exact):
@@ -100,12 +100,27 @@ def test_teachers_stay_as_they_were(answers):
     assert [weights(model) for model in models] == before
 
 
-def test_answers_beyond_half_precision_stay_finite():
+def louder(factor):
     model = network()
     with torch.no_grad():
-        model.head.weight *= 1e7
-    found = asked(CLEAN, [model])(SOME, DATA.inputs(SOME))
-    assert found.logits.isfinite().all() and float(found.logits.abs().max()) > 5e4
+        model.head.weight *= factor
+    return model
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_answers_beyond_half_precision_are_kept_in_full(tmp_path, kept):
+    found = asked(CLEAN, [louder(1e7)], scratch=place(tmp_path) if kept else None)
+    assert (found.logits.dtype, asked(CLEAN).logits.dtype) == (np.float32, np.float16)
+    inputs = DATA.inputs(SOME)
+    expected = live(louder(1e7))(SOME, inputs).logits
+    assert float(expected.abs().max()) > 1e5
+    torch.testing.assert_close(found(SOME, inputs).logits, expected)
+
+
+@pytest.mark.parametrize("factor", [torch.nan, torch.inf])
+def test_answers_that_are_no_numbers_are_refused(factor):
+    with pytest.raises(ValueError, match=r"^the teacher's answers are not all finite; train it with a lower train\.lr"):
+        asked(CLEAN, [louder(factor)])
 
 
 class Computed(Exception):
@@ -205,7 +220,7 @@ def test_a_loss_between_peers_asks_no_teacher(answers):
 
 def test_a_peer_answers_as_it_is_and_learns_where_the_student_does():
     peer, inputs = network(), DATA.inputs(SOME)
-    found = PeerAnswers(peer, "float32")
+    found = PeerAnswers(peer)
     assert found.network is peer and found.view(3) is None
     with torch.no_grad():
         torch.testing.assert_close(found(SOME, inputs).logits, network().eval()(inputs))
