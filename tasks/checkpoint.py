@@ -74,9 +74,13 @@ def build(factory: Factory, card: Card, moments: tuple[Tensor, Tensor], seed: in
 
 
 def save(model: Normalised, card: Card, folder: Path, parent: str | None) -> None:
-    """Write weights and model.json into `folder`, made where it is missing."""
+    """Write weights and model.json into `folder`, made where it is missing.
+
+    A tensor that has several names, as of a layer that lies in two places, is written once, by the first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # views of one memory, such as two halves of a weight, are tensors of their own in the file
+    state = {names[0]: tensor.cpu().clone(memory_format=torch.contiguous_format) for names, tensor in _tied(model)}
     save_file(state, folder / "weights.safetensors")
     modules = dict(model.named_modules())
     model_card = ModelCard(
@@ -115,6 +119,7 @@ def load(folder: Path, card: Card) -> Normalised:
     mean, inverse_std = (state.get(name, torch.empty(0)) for name in ("mean", "inverse_std"))
     network = Normalised(model, mean, inverse_std, model_card.factory)
     _remove(network, model_card)
+    _untie_(network, state)
     _resize(network, model_card.channels, state)
     fit_weights_(network, state, str(folder))
     _check_output(network, card, str(path))
@@ -139,12 +144,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights_(model: nn.Module, state: Mapping[str, Tensor], field: str) -> None:
-    """Load `state` into `model`, all of it or nothing.
+    """Load `state` into `model`, all of it or nothing. Of a tensor's several names one is enough.
 
     Raises:
-        ValueError: names or shapes differ; the message gives the first of each.
+        ValueError: names or shapes differ, or values by two names of one tensor; the message gives the first of each.
     """
-    own = model.state_dict()
+    own, state = model.state_dict(), dict(state)
+    for names, _ in _tied(model):
+        given = [name for name in names if name in state]
+        for name in names if given else ():
+            if not torch.equal(state.setdefault(name, state[given[0]]), state[given[0]]):
+                raise ValueError(
+                    f"{field}: the checkpoint does not fit: {given[0]} and {name} differ, but are one here"
+                )
     problems = [f"lacks {name}" for name in own if name not in state][:1]
     problems += [f"has {name}, which the model has not" for name in state if name not in own][:1]
     problems += [
@@ -154,12 +166,31 @@ def fit_weights_(model: nn.Module, state: Mapping[str, Tensor], field: str) -> N
     ][:1]
     if problems:
         raise ValueError(f"{field}: the checkpoint does not fit: {'; '.join(problems)}")
-    model.load_state_dict(dict(state))
+    model.load_state_dict(state)
 
 
 def sizes_of(module: nn.Module) -> dict[str, int]:
     """What model.json records of a layer; nothing where pruning must not change it."""
     return {name: getattr(module, name) for name in SIZES.get(type(module), ())}
+
+
+def _tied(model: nn.Module) -> list[tuple[list[str], Tensor]]:
+    """Each tensor of the state, with all its names."""
+    found: dict[object, tuple[list[str], Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        # an empty tensor has no memory by which to know it
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
+        found.setdefault(key, ([], tensor))[0].append(name)
+    return list(found.values())
+
+
+def _untie_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a parameter that the file has by two names another place by the second: pruning parted them."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for names, _ in _tied(model):
+        for name in [name for name in names if name in state and name in parameters][1:]:
+            module, _, own = name.rpartition(".")
+            setattr(model.get_submodule(module), own, nn.Parameter(parameters[name].detach().clone()))
 
 
 def _remove(model: nn.Module, model_card: ModelCard) -> None:

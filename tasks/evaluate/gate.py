@@ -162,7 +162,7 @@ def cost_checks(size_bytes: int, latency_ms: float, budget: Budget) -> list[Chec
 
 
 def parent_check(latency_ms: float, parent_latency_ms: float, parent: str) -> Check:
-    """A compressed model must not be slower than what it was made from."""
+    """A compressed model must not be slower than the fastest of those it was made from, step by step: `parent`."""
     limit = parent_latency_ms * (1 + TIMING_TOLERANCE)
     note = f"{parent} takes {parent_latency_ms:.4f} ms; {TIMING_TOLERANCE:.0%} is left for the clock"
     return limit_check("latency_ms_p50_vs_parent", latency_ms, limit, note)

@@ -138,7 +138,7 @@ class Ladder(Section):
 
 
 class Protect(Section):
-    """Layers that keep all their channels: the first one, and the last one before the output."""
+    """Layers that stay whole: the first one, and the last one; of channels, which the output keeps, that before it."""
 
     first: bool = False
     last: bool = False
@@ -213,6 +213,7 @@ class HeadPruning(Pruning):
 class LayerPruning(Pruning):
     """Whole blocks that keep the shape of their input, the one first without which the loss is least.
 
+    Of a target of latency the one first whose rise of the loss is least for what it saves.
     blocks: their names; none listed means the innermost that add to their input.
     """
 
@@ -225,12 +226,29 @@ class LayerPruning(Pruning):
 
 
 class UnstructuredPruning(Pruning):
+    """Single weights.
+
+    scope: the lowest of the whole model go, or of each layer the same share; with wanda of each of its rows.
+    """
+
     pattern: Literal["unstructured"]
     target: WeightTarget
     ladder: Ladder = Ladder()
     criterion: WeightCriterion = L1(method="l1")
+    # None: global, but with wanda and sparsegpt, which compare within a layer alone, uniform
+    scope: Literal["global", "uniform"] | None = None
+    protect: Protect = Protect()
     schedule: Schedule = Cubic(method="cubic")
     sensitivity: Sensitivity = Sensitivity()
+
+    @model_validator(mode="after")
+    def _scores_compare(self) -> UnstructuredPruning:
+        if self.scope == "global" and self.criterion.method in ("wanda", "sparsegpt"):
+            raise ValueError(
+                f"scope is global, but {self.criterion.method} compares weights of one layer alone; "
+                "uniform would do, or another criterion"
+            )
+        return self
 
 
 class NmPruning(Pruning):

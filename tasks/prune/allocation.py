@@ -20,12 +20,16 @@ SMALLEST: Final = (
 )
 
 
-class Unreachable(ValueError):
-    """The target cannot be met; `best` says what was found instead and what would do."""
+class NothingToCut(ValueError):
+    """The model has no unit of the pattern left that may go; a model that was pruned before can come to that."""
 
-    def __init__(self, target: float, best: str) -> None:
+
+class Unreachable(ValueError):
+    """The target cannot be met; `left` is the least found instead, `best` says so and what would do."""
+
+    def __init__(self, target: float, left: float, best: str) -> None:
         super().__init__(f"prune.target is {target}; {best}")
-        self.best = best
+        self.left, self.best = left, best
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def measured(plan: Plan, least: float, cost: Cost, target: float) -> dict[str, f
     found = plan(least)
     best = cost(found)
     if best > target:
-        raise Unreachable(target, f"the smallest that its layers can be leaves {best:.3f}; raise it")
+        raise Unreachable(target, best, f"the smallest that its layers can be leaves {best:.3f}; raise it")
     low, high = least, 1.0
     for _ in range(MEASUREMENTS - 1):
         middle = (low + high) / 2
@@ -114,7 +118,7 @@ def _least(plan: Plan, high: float, cost: Cost, target: float, best: str) -> dic
     """The plan for the smallest number up to `high` that costs at most `target`."""
     least = cost(plan(high))
     if least > target:
-        raise Unreachable(target, best.format(least))
+        raise Unreachable(target, least, best.format(least))
     low = 0.0
     for _ in range(60):  # fine enough to tell layers apart whose pruning costs nothing
         middle = (low + high) / 2

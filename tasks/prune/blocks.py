@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tasks.models.normalised import Normalised
 from tasks.models.skipped import Skipped, skip_
 from tasks.params.prune import LayerPruning
-from tasks.prune.allocation import Sensitivity, Unreachable
+from tasks.prune.allocation import NothingToCut, Sensitivity, Unreachable
 from tasks.prune.calibration import recalibrate_
 from tasks.prune.cost import share_left
 from tasks.prune.evidence import Evidence
 from tasks.prune.graph import check_runs
+from tasks.prune.matrices import Masks
 from tasks.prune.selection import ignored, named
-from tasks.prune.unstructured import Masks
 
 
 def blocks(
@@ -27,14 +29,15 @@ def blocks(
     """Names of the blocks that can go, in the model's order: those listed, or the innermost that add to their input.
 
     A block keeps the shape of its input. One that holds a layer in `leave`, or without which the model does not run,
-    is none.
+    is none; nor is what was removed before.
 
     Raises:
-        ValueError: a listed block does not exist or cannot go; nothing can.
+        NothingToCut: no block can go.
+        ValueError: a listed block does not exist or cannot go.
     """
     calls = _calls(model, input_shape)
     if listed:
-        chosen = [named(model, name, "prune.blocks") for name in listed]
+        chosen = [named(model, name, "prune.blocks") for name in listed if not _is_gone(model, name)]
         for name in chosen:
             _check_goes(model, input_shape, name, calls.get(name))
     else:
@@ -43,8 +46,9 @@ def blocks(
         chosen = [name for name in innermost if _runs_without(model, input_shape, name)]
     found = [name for name in chosen if not set(model.get_submodule(name).modules()) & set(leave)]
     if not found:
-        raise ValueError(
-            "prune: no block can be removed: none adds to its input and keeps its shape"
+        raise NothingToCut(
+            "prune: no block can be removed: none "
+            + ("of prune.blocks is left" if listed else "adds to its input and keeps its shape")
             + (", or prune.ignore keeps it" if leave else "")
             + "; list others in prune.blocks, or use pattern channel"
         )
@@ -57,13 +61,14 @@ def scan(model: nn.Module, params: LayerPruning, evidence: Evidence) -> list[Sen
     Raises:
         ValueError: as `blocks`, or an ignored layer does not exist.
     """
-    return _without(model, _removable(model, params, evidence), params, evidence)
+    return _tried(model, _removable(model, params, evidence), params, evidence)
 
 
 def shrink_(model: nn.Module, params: LayerPruning, evidence: Evidence, shares: Sequence[float]) -> Iterator[Masks]:
     """Remove blocks up to each of `shares` of the way to the target, pausing after each for the model to recover.
 
-    The block goes without which the loss is least, is measured anew, and so on. Yields no masks: what is cut is gone.
+    The block goes without which the loss is least, is measured anew, and so on; for a target of latency the one whose
+    rise of the loss is least for what its removal saves. Yields no masks: what is cut is gone.
 
     Raises:
         ValueError: the target cannot be met.
@@ -77,36 +82,72 @@ def shrink_(model: nn.Module, params: LayerPruning, evidence: Evidence, shares: 
     if (least := left(bare)) > target:
         raise Unreachable(
             target,
+            least,
             f"without any of its {len(removable)} removable blocks {least:.3f} of the "
             f"{measure} is left; raise it, list more in prune.blocks, or ignore less",
         )
+    # once, each alone: every measurement is an export and some rounds of the clock
+    saved = {name: 1 - left(_without(model, name)) for name in removable} if measure == "latency" else {}
     for share in shares:
         while left(model) > 1 - share * (1 - target):
-            points = _without(model, removable, params, evidence)
+            points = _tried(model, removable, params, evidence)
             if not points:  # a clock that says now what it did not say before
                 break
-            skip_(model, min(points, key=lambda point: point.loss).layer)
+            baseline, _ = _scored(deepcopy(model), params, evidence) if saved else (0.0, 0.0)
+            skip_(model, cheapest(points, baseline, saved))
             if params.recalibrate and evidence.samples is not None:
                 recalibrate_(model, evidence.samples)
         yield {}
 
 
-def _without(model: nn.Module, removable: Sequence[str], params: LayerPruning, evidence: Evidence) -> list[Sensitivity]:
+def cheapest(points: Sequence[Sensitivity], baseline: float, saved: Mapping[str, float]) -> str:
+    """The block to remove: of least loss without it, or of least rise above `baseline` per share of latency `saved`.
+
+    Of blocks without a rise the one that saves most; one that saves nothing goes last.
+    """
+
+    def price(point: Sensitivity) -> tuple[float, float]:
+        if not saved:
+            return point.loss, 0.0
+        share, rise = saved[point.layer], max(0.0, point.loss - baseline)
+        return (rise / share, -share) if share > 0 else (inf, rise)
+
+    return min(points, key=price).layer
+
+
+def _tried(model: nn.Module, removable: Sequence[str], params: LayerPruning, evidence: Evidence) -> list[Sensitivity]:
     points = []
     modules = dict(model.named_modules())
     for name in removable:
         if name not in modules or isinstance(modules[name], Skipped):
             continue
-        candidate = deepcopy(model)
-        skip_(candidate, name)
-        if params.recalibrate and evidence.samples is not None:
-            recalibrate_(candidate, evidence.samples)
-        points.append(Sensitivity(name, 1.0, *evidence.score(candidate)))
+        points.append(Sensitivity(name, 1.0, *_scored(_without(model, name), params, evidence)))
     return points
+
+
+def _scored(candidate: nn.Module, params: LayerPruning, evidence: Evidence) -> tuple[float, float]:
+    if params.recalibrate and evidence.samples is not None:
+        recalibrate_(candidate, evidence.samples)
+    return evidence.score(candidate)
 
 
 def _removable(model: nn.Module, params: LayerPruning, evidence: Evidence) -> list[str]:
     return blocks(model, evidence.input_shape, params.blocks, ignored(model, params.ignore))
+
+
+def _without(model: nn.Module, name: str) -> nn.Module:
+    candidate = deepcopy(model)
+    skip_(candidate, name)
+    return candidate
+
+
+def _is_gone(model: nn.Module, name: str) -> bool:
+    """Whether the block of this name, or one that it lay in, was removed before."""
+    names = (name, f"model.{name}") if isinstance(model, Normalised) else (name,)
+    return any(
+        isinstance(module, Skipped) and any(f"{own}.".startswith(f"{known}.") for own in names)
+        for known, module in model.named_modules(remove_duplicate=False)
+    )
 
 
 def _skip_if_there_(model: nn.Module, name: str) -> None:
@@ -168,10 +209,8 @@ def _adds(module: nn.Module, call: _Call) -> bool:
 
 
 def _runs_without(model: nn.Module, input_shape: Sequence[int], name: str) -> bool:
-    candidate = deepcopy(model)
-    skip_(candidate, name)
     try:
-        check_runs(candidate, input_shape, name)
+        check_runs(_without(model, name), input_shape, name)
     except ValueError:
         return False
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from tasks import checkpoint
 from tasks.data.batches import Samples
+from tasks.models.attention import Attention
+from tasks.prune.allocation import NothingToCut
 from tasks.prune.criteria import ROLES, Criterion, Units, taylor
 from tasks.prune.evidence import input_changes
+from tasks.prune.exactness import doubtful, half_of, inexact
 from tasks.prune.graph import INPUTS, PRUNED, TRANSPOSED, Graph, called, check_runs, role
 
 KINDS: Final = tp.ops.OPTYPE
@@ -55,16 +58,21 @@ def groups(
 ) -> list[Group]:
     """Every group of channels that can be cut, in the order of the model's layers.
 
-    The output layer is left alone, and what takes its channels from a layer in `leave` or of a kind without a rule.
+    The output layer is left alone, and what takes its channels from a layer in `leave`, or is tied to what `obstacles`
+    says.
     samples: of the training, for a criterion that looks at data. seed: of a criterion that draws.
 
     Raises:
-        ValueError: the architecture cannot be traced, has no such layer, or the criterion does not suit it.
+        NothingToCut: no group of channels can be cut.
+        ValueError: the architecture cannot be traced, or the criterion does not suit it.
     """
     names = {module: name for name, module in model.named_modules()}
     order = {module: place for place, module in enumerate(names)}
     training = model.training
-    traced = sorted(_traced(Graph(model.eval(), input_shape), leave), key=lambda group: order[_root(group)])
+    found, left = _traced(Graph(model.eval(), input_shape), leave)
+    if not found:
+        raise NothingToCut(_nothing(left, leave))
+    traced = sorted(found, key=lambda group: order[_root(group)])
     changes: dict[nn.Module, Tensor] = {}
     if criterion is taylor:
         if samples is None:
@@ -84,16 +92,42 @@ def groups(
     ]
 
 
+def obstacles(model: nn.Module, input_shape: Sequence[int], leave: Collection[nn.Module] = ()) -> dict[str, str]:
+    """What keeps layers whole that `leave` does not, by their names: a kind of layer, or an operation they are tied to.
+
+    Raises:
+        ValueError: the architecture cannot be traced.
+    """
+    training = model.training
+    _, left = _traced(Graph(model.eval(), input_shape), leave)
+    model.train(training)
+    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    for name, parameter in model.named_parameters():
+        path = name.rpartition(".")[0]
+        module = model.get_submodule(path)
+        if parameter.ndim > 1 and not isinstance(module, PRUNED) and module not in leave:
+            bare = any(True for _ in module.children()) and not isinstance(module, nn.MultiheadAttention | Attention)
+            left[name if bare else path] = "a bare nn.Parameter" if bare else _a(module)
+    return {name: left[name] for name in sorted(left, key=lambda name: order.get(name, len(order)))}
+
+
 def remove_(model: nn.Module, input_shape: Sequence[int], cuts: Mapping[str, Sequence[int]]) -> None:
     """Cut output channels, by layer name, and all that depends on them; the layers become smaller in place.
 
     Raises:
-        ValueError: a layer would be left empty, or the model no longer runs.
+        ValueError: a layer would be left empty, the model no longer runs, or an operation on the way mixes channels or
+            moves them, so that others would be lost.
     """
     cuts = {name: channels for name, channels in cuts.items() if channels}
     if not cuts:
         return
     graph, training = Graph(model, input_shape), model.training
+    unsure = {cut: operations for cut in cuts if (operations := doubtful(graph.group(cut, cuts[cut])))}
+    if wrong := inexact(model, input_shape, {name: cuts[name] for name in unsure}):
+        raise ValueError(
+            f"prune: channels of {wrong[0]} cannot be cut alone, as operations on their way mix or move channels "
+            f"({', '.join(unsure[wrong[0]])}); add it to prune.ignore"
+        )
     for name, channels in cuts.items():
         graph.cut_(name, channels)
     check_runs(model, input_shape, ", ".join(cuts))
@@ -107,31 +141,45 @@ def readers(graph: Graph, name: str, channels: Sequence[int]) -> list[tuple[nn.M
     return [(item.dep.target.module, lost.get(item.dep.target.module, [])) for item in group if role(item) == "reads"]
 
 
-def _traced(graph: Graph, leave: Collection[nn.Module]) -> Iterator[Any]:
+def _traced(graph: Graph, leave: Collection[nn.Module]) -> tuple[list[Any], dict[str, str]]:
+    """Groups that can be cut, and of all others what is in the way, by the name of their layer."""
     model = graph.model
     if not any(isinstance(module, PRUNED) for module in model.modules()):
-        raise ValueError("prune: the model has no convolution or linear layer")
-    left = [*called(model, graph.input_shape)[-1:], *leave]
-    found, obstacles = False, {}
-    for group in graph.dependencies.get_all_groups(ignored_layers=left, root_module_types=list(PRUNED)):
+        raise NothingToCut("prune: the model has no convolution or linear layer")
+    names = {module: name for name, module in model.named_modules()}
+    whole = [*called(model, graph.input_shape)[-1:], *leave]
+    found: dict[str, Any] = {}
+    left: dict[str, str] = {}
+    for group in graph.dependencies.get_all_groups(ignored_layers=whole, root_module_types=list(PRUNED)):
         if any(item.dep.target.type == KINDS.OUTPUT for item in group):
             continue
         obstacle = next(filter(None, map(_obstacle, group)), None)
         if obstacle:
-            obstacles[obstacle] = True
-            continue
-        found = True
-        yield group
-    if not found and obstacles:
-        raise ValueError(
-            f"prune: no layer can lose channels: all are tied to {', '.join(obstacles)}, which cannot be cut; "
-            "use pattern unstructured or n_m"
+            left |= dict.fromkeys(_makers(group, names), obstacle)
+        else:
+            found[names[_root(group)]] = group
+    unsure = {name: operations for name, group in found.items() if (operations := doubtful(group))}
+    trials = {name: half_of(_channels(found[name])) for name in unsure}
+    for name in inexact(model, graph.input_shape, {name: trial for name, trial in trials.items() if trial}):
+        obstacle = f"an operation that mixes or moves channels ({', '.join(unsure[name])})"
+        left |= dict.fromkeys(_makers(found.pop(name), names), obstacle)
+    for name, group in found.items():
+        # all channels of another may be multiplied with a single one, and only the first of them is in its group
+        if _channels(group) == 1:
+            others = [maker for maker in _makers(group, names) if maker != name]
+            left |= dict.fromkeys(others, f"the single channel of {name}")
+    return list(found.values()), left
+
+
+def _nothing(left: Mapping[str, str], leave: Collection[nn.Module]) -> str:
+    if left:
+        return (
+            f"prune: no layer can lose channels: all are tied to {', '.join(dict.fromkeys(left.values()))}, "
+            "which cannot be cut; use pattern unstructured or n_m"
         )
-    if not found:
-        raise ValueError(
-            "prune: no layer can lose channels: the model has no convolution or linear layer before its output"
-            + (" that prune.ignore and prune.protect do not keep" if leave else "")
-        )
+    return "prune: no layer can lose channels: the model has no convolution or linear layer before its output" + (
+        " that prune.ignore and prune.protect do not keep" if leave else ""
+    )
 
 
 def _obstacle(item: Any) -> str | None:
@@ -143,10 +191,15 @@ def _obstacle(item: Any) -> str | None:
         return "a bare nn.Parameter"
     layer = node.module
     if not checkpoint.sizes_of(layer):
-        return f"{'an' if type(layer).__name__[0] in 'AEIOL' else 'a'} {type(layer).__name__}"
+        return _a(layer)
     if getattr(layer, "groups", 1) == 1 or (layer.groups == layer.in_channels == layer.out_channels):
         return None
     return f"a {type(layer).__name__} in {layer.groups} groups"
+
+
+def _a(layer: nn.Module) -> str:
+    name = type(layer).__name__
+    return f"{'an' if name[0] in 'AEIO' or name == 'LSTM' else 'a'} {name}"
 
 
 def _kind(group: Any) -> str:
@@ -163,6 +216,14 @@ def _ties(group: Any, names: Mapping[nn.Module, str]) -> dict[tuple[str, str], i
     return {tie: len(channels) for tie, channels in found.items()}
 
 
+def _channels(group: Any) -> int:
+    return 1 + int(max(max(item.root_idxs) for item in group if item.root_idxs is not None))
+
+
+def _makers(group: Any, names: Mapping[nn.Module, str]) -> list[str]:
+    return [names[item.dep.target.module] for item in group if role(item) == "makes"]
+
+
 def _root(group: Any) -> nn.Module:
     layer: nn.Module = group[0].dep.target.module
     return layer
@@ -171,7 +232,7 @@ def _root(group: Any) -> nn.Module:
 def _scores(
     group: Any, criterion: Criterion, changes: Mapping[nn.Module, Tensor], generator: torch.Generator, name: str
 ) -> Tensor:
-    channels = 1 + max(max(item.root_idxs) for item in group if item.root_idxs is not None)
+    channels = _channels(group)
     if criterion is taylor:
         return taylor(Units(torch.empty(channels, 0), change=_change(group, channels, changes, name)))
     total, counted = torch.zeros(channels), False

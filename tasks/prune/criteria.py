@@ -132,3 +132,4 @@ ROLES: Final[Mapping[Criterion, frozenset[str]]] = {
 # scores that mean the same in every layer; others are taken relative to their layer's mean before layers compete
 COMPARABLE: Final = frozenset({bn_scale, taylor})
 BY_ROW: Final = frozenset({wanda})
+BY_INPUTS: Final = frozenset({wanda, sparsegpt})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -67,19 +67,17 @@ def input_changes(model: nn.Module, samples: Samples, layers: Layers) -> dict[nn
     return {layer: torch.cat(parts) for layer, parts in found.items()}
 
 
-def weight_changes(model: nn.Module, samples: Samples, layers: Layers) -> dict[nn.Module, Tensor]:
-    """Like each layer's weight: w dL/dw, its part in the mean loss's first-order change; others are left out."""
-    chosen = [layer for layer in layers if isinstance(layer.weight, Tensor) and layer.weight.requires_grad]
-    weights = [layer.weight for layer in chosen if isinstance(layer.weight, Tensor)]
-    found: dict[nn.Module, Tensor] = {}
+def weight_changes(model: nn.Module, samples: Samples, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Like each weight: w dL/dw, its part in the mean loss's first-order change; without gradient it is left out."""
+    asking = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    found: dict[str, Tensor] = {}
     for loss in _losses(model, samples):
-        if not chosen or not loss.requires_grad:
+        if not asking or not loss.requires_grad:
             continue
-        for layer, weight, gradient in zip(
-            chosen, weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True
-        ):
+        gradients = torch.autograd.grad(loss, list(asking.values()), allow_unused=True)
+        for (name, weight), gradient in zip(asking.items(), gradients, strict=True):
             if gradient is not None:
-                found[layer] = found.get(layer, torch.zeros(())) + weight.detach() * gradient
+                found[name] = found.get(name, torch.zeros(())) + weight.detach() * gradient
     return found
 
 

@@ -12,6 +12,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from tasks.prune.tracing import RefusingValues, where
+
 TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 PRUNED: Final = (nn.Conv1d, nn.Conv2d, nn.Linear, *TRANSPOSED)
 OUTPUTS: Final = (tp.prune_conv_out_channels, tp.prune_linear_out_channels, tp.prune_depthwise_conv_out_channels)
@@ -150,12 +152,17 @@ def check_runs(model: nn.Module, input_shape: Sequence[int], name: str) -> None:
 def _traced(model: nn.Module, input_shape: Sequence[int]) -> Any:
     # torch-pruning follows autograd, so every parameter must ask for a gradient
     model.eval()
+    inputs = torch.zeros(2, *input_shape)
     try:
-        if _fills_by_parts(model(torch.zeros(2, *input_shape))):
+        with RefusingValues(inputs):
+            outputs = model(inputs)
+        if _fills_by_parts(outputs):
             raise ValueError("it writes into part of a tensor, as circular padding does")
-        return tp.DependencyGraph().build_dependency(model, example_inputs=torch.zeros(2, *input_shape), verbose=False)
+        return tp.DependencyGraph().build_dependency(model, example_inputs=inputs, verbose=False)
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError, AssertionError, IndexError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if place := where(error, model):
+            reason = f"{place}: {reason}"
         raise ValueError(f"prune: the model cannot be traced ({reason}); use pattern unstructured for it") from None
 
 

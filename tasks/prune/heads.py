@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tasks.data.batches import Samples
 from tasks.models.attention import Attention, keep_heads_, prunable
+from tasks.prune.allocation import NothingToCut
 from tasks.prune.channels import Group
 from tasks.prune.criteria import ROLES, Criterion, Units, taylor
 from tasks.prune.evidence import input_changes
@@ -31,7 +32,8 @@ def groups(
     samples: of the training, for a criterion that looks at data. seed: of a criterion that draws.
 
     Raises:
-        ValueError: no attention can lose a head, or the criterion does not suit it.
+        NothingToCut: no attention can lose a head.
+        ValueError: the criterion does not suit one.
     """
     # the same model, but with attention whose layers all run, so that they can be watched
     open_model = deepcopy(model).eval()
@@ -41,7 +43,7 @@ def groups(
         if prunable(module) and module.num_heads > 1 and module not in leave
     ]
     if not names:
-        raise ValueError(
+        raise NothingToCut(
             "prune: no attention can lose a head: the model has no plain nn.MultiheadAttention of several heads"
             + (" that prune.ignore does not keep" if leave else "")
             + "; use pattern channel or layer"
@@ -62,6 +64,15 @@ def groups(
         Group(name, _scores(attention, criterion, changes, generator, name), "attention")
         for name, attention in found.items()
     ]
+
+
+def obstacles(model: nn.Module, input_shape: Sequence[int], leave: Collection[nn.Module] = ()) -> dict[str, str]:
+    """What keeps attentions whole that `leave` does not, by their names."""
+    return {
+        name: "keys or values of another size, bias_kv or add_zero_attn"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention) and not prunable(module) and module not in leave
+    }
 
 
 def remove_(model: nn.Module, input_shape: Sequence[int], cuts: Mapping[str, Sequence[int]]) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from tasks.params import ChannelPruning, Prune, UnstructuredPruning
 from tasks.params.prune import CostTarget, HeadPruning, LayerPruning, NmPruning, SparsityTarget
-from tasks.prune.allocation import Unreachable
+from tasks.prune.allocation import NothingToCut, Unreachable
 from tasks.prune.diary import Entry
 
 Cut = Callable[[nn.Module, float], None]
@@ -22,8 +22,8 @@ def climb(
     """The smallest model inside the budget, and an entry per rung; `model` itself stays as it is.
 
     shares: of the size that it has, falling. cut_: down to such a share.
-    The first rung outside the budget is the last, as is one that no cut reaches; where not one is inside, `model` is
-    what is left.
+    The first rung outside the budget is the last, as is one that no cut reaches or for which nothing is left to cut;
+    where not one is inside, `model` is what is left.
     """
     best, dense, entries = model, size(model), list[Entry]()
     for share in shares:
@@ -32,7 +32,7 @@ def climb(
         candidate = deepcopy(best)
         try:
             cut_(candidate, share)
-        except Unreachable:
+        except (NothingToCut, Unreachable):
             break
         entries.append(recover_(candidate, f"rung {len(entries) + 1}", share))
         if not entries[-1].inside:

@@ -13,7 +13,7 @@ from tasks.prune import blocks, structured, unstructured
 from tasks.prune.allocation import Sensitivity
 from tasks.prune.calibration import recalibrate_
 from tasks.prune.evidence import Evidence
-from tasks.prune.unstructured import Masks
+from tasks.prune.matrices import Masks
 
 
 def scan(model: nn.Module, params: Prune, evidence: Evidence) -> list[Sensitivity]:
@@ -46,6 +46,19 @@ def shrink_(
     if isinstance(params, LayerPruning):
         return blocks.shrink_(model, params, evidence, shares)
     return unstructured.shrink_(model, params, evidence, shares)
+
+
+def notes(model: nn.Module, params: Prune, evidence: Evidence) -> list[str]:
+    """What a user of the pattern should know of this model: what it leaves whole, what gains nothing.
+
+    Raises:
+        ValueError: an ignored layer does not exist, or channels are to be cut and the architecture cannot be traced.
+    """
+    if isinstance(params, ChannelPruning | HeadPruning):
+        return structured.notes(model, params, evidence)
+    if isinstance(params, LayerPruning):
+        return []
+    return unstructured.notes(model, params, evidence)
 
 
 def is_scanned_for(params: Prune) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Final
 
 from torch import nn
 
 from tasks.models.normalised import Normalised
+
+SHOWN: Final = 6
 
 
 def ignored(model: nn.Module, names: Sequence[str]) -> set[nn.Module]:
@@ -38,3 +41,9 @@ def named(model: nn.Module, name: str, field: str) -> str:
     close = get_close_matches(name, known, n=3, cutoff=0.4) or known[:8]
     near = f"; near it: {', '.join(map(repr, close))}" if close else ""
     raise ValueError(f"{field}: the model has no layer '{name}'{near}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -19,14 +19,14 @@ from tasks.measure.size import macs, nonzero, parameters
 from tasks.models.normalised import Normalised
 from tasks.params import Prune, Train
 from tasks.params.prune import ChannelPruning, CostTarget, HeadPruning, NmPruning, UnstructuredPruning
-from tasks.prune import unstructured
 from tasks.prune.allocation import Sensitivity
 from tasks.prune.cost import timed_operations
 from tasks.prune.diary import Entry, Judge, Limits, judge_of
 from tasks.prune.evidence import Evidence
 from tasks.prune.ladder import climb, rung, rungs
+from tasks.prune.matrices import surviving
 from tasks.prune.operations import Operation
-from tasks.prune.patterns import is_scanned_for, scan, shrink_
+from tasks.prune.patterns import is_scanned_for, notes, scan, shrink_
 from tasks.prune.schedules import SCHEDULES
 from tasks.prune.scopes import best_scope
 from tasks.training.curves import write_curves, write_rows
@@ -113,9 +113,8 @@ def prune(
         files.writes["diary"].mkdir(parents=True, exist_ok=True)
         write_rows(table.rows, Operation, files.writes["diary"] / "latency.csv")
     points = scan(model, params, evidence)
-    if isinstance(params, UnstructuredPruning | NmPruning):
-        for note in unstructured.notes(model, params):
-            log.warning("prune: %s", note)
+    for note in notes(model, params, evidence):
+        log.warning("prune: %s", note)
     if params.target == "budget":
         model = _down_the_ladder(model, params, evidence, points, recoverer)
     else:
@@ -169,7 +168,7 @@ def _down_the_ladder(
 
     def size(candidate: nn.Module) -> int:
         if isinstance(params, UnstructuredPruning | NmPruning):
-            return sum(int(mask.sum()) for mask in unstructured.surviving(candidate, params.ignore).values())
+            return sum(int(mask.sum()) for mask in surviving(candidate, params, evidence.input_shape).values())
         return macs(candidate, evidence.input_shape)
 
     def cut_(candidate: nn.Module, share: float) -> None:
@@ -179,8 +178,9 @@ def _down_the_ladder(
         list(shrink_(candidate, cut, evidence, own, [1.0]))
 
     def recover_(candidate: nn.Module, train: Train, step: str, aim: float) -> Entry:
-        single = isinstance(params, UnstructuredPruning | NmPruning)
-        keep = unstructured.surviving(candidate, params.ignore) if single else None
+        keep = None
+        if isinstance(params, UnstructuredPruning | NmPruning):
+            keep = surviving(candidate, params, evidence.input_shape)
         return recoverer.recover_(candidate, train, step, aim, keep)
 
     def recover_step_(candidate: nn.Module, step: str, aim: float) -> Entry:

@@ -19,18 +19,19 @@ from tasks.prune.cost import COUNTED, share_left
 from tasks.prune.criteria import COMPARABLE, CRITERIA
 from tasks.prune.evidence import Evidence
 from tasks.prune.graph import called
-from tasks.prune.selection import ignored
+from tasks.prune.matrices import Masks
+from tasks.prune.selection import ignored, listed
 from tasks.prune.sizes import Footprint
-from tasks.prune.unstructured import Masks
 
 Structured = ChannelPruning | HeadPruning
 
 
 @dataclass(frozen=True)
 class Surgery:
-    """How the units of a pattern are found and scored, and how they are cut out."""
+    """How the units of a pattern are found and scored, what keeps others whole, and how they are cut out."""
 
     groups: Callable[..., list[Group]]
+    obstacles: Callable[..., dict[str, str]]
     remove_: Callable[[nn.Module, Sequence[int], Mapping[str, Sequence[int]]], None]
 
 
@@ -84,6 +85,20 @@ def shrink_(
         yield {}
 
 
+def notes(model: nn.Module, params: Structured, evidence: Evidence) -> list[str]:
+    """What is left whole though nobody asked for it, and why.
+
+    Raises:
+        ValueError: an ignored layer does not exist, or the architecture cannot be traced.
+    """
+    left = SURGERY[params.pattern].obstacles(model, evidence.input_shape, _whole(model, params, evidence))
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        by_reason.setdefault(reason, []).append(name)
+    texts = [f"{listed(own)} because of {reason}" for reason, own in by_reason.items()]
+    return [f"left whole: {'; '.join(texts)}"] if texts else []
+
+
 def weakest(group: Group, kept: int) -> list[int]:
     """The channels to cut so that the `kept` with the highest scores stay."""
     order = group.scores.argsort(stable=True)
@@ -120,19 +135,24 @@ def filled(
             return filled
 
 
-def _found(model: nn.Module, params: Structured, evidence: Evidence) -> list[Group]:
+def _whole(model: nn.Module, params: Structured, evidence: Evidence) -> set[nn.Module]:
+    """The modules to leave alone."""
     leave = ignored(model, params.ignore)
     if isinstance(params, ChannelPruning) and (params.protect.first or params.protect.last):
         layers = called(model, evidence.input_shape)
         leave |= set(layers[:1]) if params.protect.first else set()
         leave |= set(layers[-2:-1]) if params.protect.last else set()
+    return leave
+
+
+def _found(model: nn.Module, params: Structured, evidence: Evidence) -> list[Group]:
     return SURGERY[params.pattern].groups(
         model,
         evidence.input_shape,
         CRITERIA[params.criterion.method],
         samples=evidence.samples,
         seed=evidence.seed,
-        leave=leave,
+        leave=_whole(model, params, evidence),
     )
 
 
@@ -222,6 +242,6 @@ def _comparable(found: Sequence[Group], criterion: str) -> dict[str, Tensor]:
 
 
 SURGERY: Final[Mapping[str, Surgery]] = {
-    "channel": Surgery(channels.groups, channels.remove_),
-    "head": Surgery(heads.groups, heads.remove_),
+    "channel": Surgery(channels.groups, channels.obstacles, channels.remove_),
+    "head": Surgery(heads.groups, heads.obstacles, heads.remove_),
 }

@@ -10,17 +10,15 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from tasks.params import UnstructuredPruning
 from tasks.params.prune import NmPruning
+from tasks.prune import matrices
 from tasks.prune.allocation import Sensitivity
 from tasks.prune.calibration import recalibrate_
 from tasks.prune.criteria import BY_ROW, CRITERIA, Criterion, Units, sparsegpt, taylor, wanda
 from tasks.prune.evidence import Evidence, input_grams, input_norms, weight_changes
-from tasks.prune.selection import ignored
+from tasks.prune.matrices import Masks, WeightPruning, chosen, owner, weights
 from tasks.prune.sparsegpt import Choose, solve_
 
-Masks = dict[str, Tensor]
-WeightPruning = UnstructuredPruning | NmPruning
 SOLVED_COLUMNS: Final = 128  # ranked together at most, as in SparseGPT's paper
 SOLVED_BLOCKS: Final = 8  # at least: ranked all at once, inputs go together with those that could stand in for them
 
@@ -29,7 +27,7 @@ def scan(model: nn.Module, params: WeightPruning, evidence: Evidence) -> list[Se
     """Loss and accuracy with one layer's lowest weights zeroed, for every layer and ratio.
 
     Raises:
-        ValueError: an ignored layer does not exist, or the criterion does not suit the model.
+        ValueError: an ignored layer does not exist, nothing can be pruned, or the criterion does not suit the model.
     """
     points = []
     ratios = (1 - params.n / params.m,) if isinstance(params, NmPruning) else params.sensitivity.ratios
@@ -54,62 +52,54 @@ def shrink_(model: nn.Module, params: WeightPruning, evidence: Evidence, shares:
         yield keep
 
 
-def notes(model: nn.Module, params: WeightPruning) -> list[str]:
-    """What a user of the pattern should know."""
-    if not isinstance(params, NmPruning):
-        return ["single zero weights gain no speed: no runtime here uses them; `downsize pack` makes the file smaller"]
-    found = [f"{params.n}:{params.m} gains no speed on a CPU: no runtime here uses the pattern; some GPUs do, for 2:4"]
-    chosen = weights(model, ignored(model, params.ignore))
-    dense = [name.removesuffix(".weight") for name, weight in chosen.items() if weight.shape[1] < params.m]
-    if dense:
-        found.append(f"left dense, as they have fewer than {params.m} inputs: {', '.join(dense)}")
-    return found
+def notes(model: nn.Module, params: WeightPruning, evidence: Evidence) -> list[str]:
+    """What a user of the pattern should know.
 
-
-def weights(model: nn.Module, leave: set[nn.Module] | None = None) -> dict[str, Tensor]:
-    """What may be pruned: the weights of convolutions and linear layers, by parameter name."""
-    return {f"{name}.weight": layer.weight for name, layer in _layers(model, leave).items()}
-
-
-def surviving(model: nn.Module, ignore: Sequence[str] = ()) -> Masks:
-    """True where a weight that may be pruned is not zero yet."""
-    return {name: weight.detach() != 0 for name, weight in weights(model, ignored(model, ignore)).items()}
+    Raises:
+        ValueError: nothing can be pruned, or an ignored layer does not exist.
+    """
+    if isinstance(params, NmPruning):
+        speed = (
+            f"{params.n}:{params.m} gains no speed on a CPU: no runtime here uses the pattern; some GPUs do, for 2:4"
+        )
+    else:
+        speed = "single zero weights gain no speed: no runtime here uses them; `downsize pack` makes the file smaller"
+    return [speed, *matrices.notes(model, params, evidence.input_shape)]
 
 
 def weight_scores(
-    model: nn.Module, criterion: Criterion, evidence: Evidence, leave: set[nn.Module] | None = None
+    model: nn.Module, criterion: Criterion, evidence: Evidence, of: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """A score for each weight that may be pruned, by parameter name; what is zero already stays the lowest, at -1.
+    """A score for each weight in `of`, by parameter name; what is zero already stays the lowest, at -1.
 
     Raises:
         ValueError: the criterion does not suit a layer.
     """
-    layers = _layers(model, leave)
     generator = torch.Generator().manual_seed(evidence.seed)
-    changes: dict[nn.Module, Tensor] = {}
+    changes: dict[str, Tensor] = {}
     norms: dict[nn.Module, Tensor] = {}
     training = model.training
     model.eval()
     if criterion is taylor and evidence.samples is not None:
-        changes = weight_changes(model, evidence.samples, layers.values())
+        changes = weight_changes(model, evidence.samples, of)
     if criterion is wanda and evidence.samples is not None:
-        norms = input_norms(model, evidence.samples, layers.values())
+        norms = input_norms(model, evidence.samples, [owner(model, name) for name in of])
     model.train(training)
     found = {}
-    for name, layer in layers.items():
-        weight = layer.weight.detach()
-        if (criterion is taylor and layer not in changes) or (criterion is wanda and layer not in norms):
-            what = "gradient" if criterion is taylor else "input"
-            raise ValueError(f"prune.criterion: no {what} reaches '{name}'; put it in prune.ignore, or use l1")
+    for name, weight in of.items():
+        layer, values = owner(model, name), weight.detach()
+        if (criterion is taylor and name not in changes) or (criterion is wanda and layer not in norms):
+            what, short = "gradient" if criterion is taylor else "input", name.removesuffix(".weight")
+            raise ValueError(f"prune.criterion: no {what} reaches '{short}'; put it in prune.ignore, or use l1")
         scores = criterion(
             Units(
-                weight.reshape(-1, 1),
-                change=changes[layer].reshape(1, -1) if changes else None,
+                values.reshape(-1, 1),
+                change=changes[name].reshape(1, -1) if changes else None,
                 inputs=norms[layer].reshape(-1) if norms else None,
                 generator=generator,
             )
         )
-        found[f"{name}.weight"] = scores.view_as(weight).masked_fill(weight == 0, -1)
+        found[name] = scores.view_as(values).masked_fill(values == 0, -1)
     return found
 
 
@@ -150,10 +140,10 @@ def apply_(model: nn.Module, keep: Mapping[str, Tensor]) -> None:
         parameters[name].mul_(mask)
 
 
-def _scores(model: nn.Module, params: WeightPruning, evidence: Evidence) -> dict[str, Tensor]:
-    """Of every layer to prune; SparseGPT's are only known as it goes, and its weights stand in for them."""
-    leave, criterion = ignored(model, params.ignore), CRITERIA[params.criterion.method]
-    return weights(model, leave) if criterion is sparsegpt else weight_scores(model, criterion, evidence, leave)
+def _scores(model: nn.Module, params: WeightPruning, evidence: Evidence) -> Mapping[str, Tensor]:
+    """Of every weight to prune; SparseGPT's are only known as it goes, and the weights stand in for them."""
+    found, criterion = chosen(model, params, evidence.input_shape), CRITERIA[params.criterion.method]
+    return found if criterion is sparsegpt else weight_scores(model, criterion, evidence, found)
 
 
 def _zero_(
@@ -172,7 +162,7 @@ def _grams(model: nn.Module, evidence: Evidence, names: Iterable[str]) -> dict[s
 
     The paper prunes in turn, each layer for the inputs that those before leave it: on Fashion-MNIST that was worse.
     """
-    layers = {name: model.get_submodule(name.removesuffix(".weight")) for name in names}
+    layers = {name: owner(model, name) for name in names}
     if evidence.samples is None:
         raise ValueError("prune.criterion sparsegpt: needs training samples")
     training = model.training
@@ -225,6 +215,8 @@ def _masks(scores: Mapping[str, Tensor], params: WeightPruning, ratio: float) ->
     if isinstance(params, NmPruning):
         drop = round(ratio * params.m)
         return {name: n_m_mask(own, drop, params.m) for name, own in scores.items()}
+    if params.scope == "uniform" and CRITERIA[params.criterion.method] not in BY_ROW:
+        return {name: masks({name: own}, ratio)[name] for name, own in scores.items()}
     return masks(scores, ratio, by_row=CRITERIA[params.criterion.method] in BY_ROW)
 
 
@@ -236,11 +228,3 @@ def _row_mask(scores: Tensor, sparsity: float) -> Tensor:
     rank = rows.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
     keep: Tensor = rank >= drop
     return keep.view_as(scores)
-
-
-def _layers(model: nn.Module, leave: set[nn.Module] | None) -> dict[str, nn.Conv1d | nn.Conv2d | nn.Linear]:
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) and module not in (leave or set())
-    }

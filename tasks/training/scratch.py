@@ -78,7 +78,9 @@ class Scratch:
         path = self._path(series)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.tensors.items()}
+        # copies, as a layer that lies in two places has two names for one memory
+        copied = {name: tensor.detach().cpu() for name, tensor in kept.tensors.items()}
+        tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in copied.items()}
         try:
             save_file(tensors, partial, {"facts": json.dumps({**kept.facts, "key": self.key(key)})})
             partial.replace(path)

@@ -20,7 +20,15 @@ X = 16 * torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0))
 CNN = Factory(factory="tasks.models.cnn:CNN", args={"channels": [8, 8], "strides": [2, 2]})
 RESNET = Factory(factory="tasks.models.resnet:ResNet", args={"widths": [4, 8]})
 MLP = Factory(factory="tasks.models.mlp:MLP", args={"hidden": [8, 8]})
-CUTS = [(CNN, "body.0.0"), (CNN, "body.1.0"), (RESNET, "body.1.0"), (RESNET, "body.2.body.0.0"), (MLP, "body.1")]
+DEPTHWISE = Factory(factory="tasks.models.depthwise:DepthwiseCNN", args={"channels": [8, 8], "strides": [2, 1]})
+CUTS = [
+    (CNN, "body.0.0"),
+    (CNN, "body.1.0"),
+    (RESNET, "body.1.0"),
+    (RESNET, "body.2.body.0.0"),
+    (MLP, "body.1"),
+    (DEPTHWISE, "body.1.0"),
+]
 
 
 def built(factory=CNN, seed=0, data=CARD, moments=MOMENTS):
@@ -56,6 +64,74 @@ def test_transposed_convolutions_and_slopes_come_back_bit_for_bit(tmp_path):
     checkpoint.save(model, CARD, tmp_path, parent="student")
     again = checkpoint.load(tmp_path, CARD)
     assert torch.equal(again(X), model.eval()(X)) and str(again) == str(model)
+
+
+class Twice(nn.Module):
+    """One layer under two names, one weight in two layers, and nothing of what a factory is offered."""
+
+    def __init__(self):
+        super().__init__()
+        conv, norm = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)
+        self.body = nn.Sequential(conv, norm, nn.ReLU(), conv, norm)
+        self.first, self.second, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(self.second(self.first(self.body(x).flatten(1)).relu()).relu())
+
+
+TWICE = Factory(factory=f"{__name__}:Twice")
+
+
+def test_a_layer_under_two_names_is_written_once_and_comes_back_bit_for_bit(tmp_path):
+    model = built(TWICE)
+    stirred(model.model)
+    checkpoint.save(model, CARD, tmp_path / "once", parent=None)
+    names = load_file(tmp_path / "once/weights.safetensors").keys()
+    assert "model.body.0.weight" in names and "model.first.weight" in names
+    assert not {"model.body.3.weight", "model.body.4.running_mean", "model.second.weight"} & names
+    again = checkpoint.load(tmp_path / "once", CARD)
+    assert torch.equal(again(X), model.eval()(X))
+    assert again.model.body[0] is again.model.body[3] and again.model.second.weight is again.model.first.weight
+    checkpoint.save(again, CARD, tmp_path / "twice", parent=None)
+    for name in ("weights.safetensors", "model.json"):
+        assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
+
+
+def test_weights_that_pruning_parted_come_back_apart(tmp_path):
+    model = built(TWICE)
+    remove_(model, SHAPE, {"model.second": [1, 5]})
+    assert model.model.second.weight.shape == (62, 64) and model.model.first.weight.shape == (64, 64)
+    checkpoint.save(model, CARD, tmp_path, parent=None)
+    again = checkpoint.load(tmp_path, CARD)
+    assert torch.equal(again(X), model.eval()(X)) and str(again) == str(model)
+
+
+def test_by_any_of_its_names_a_layer_is_found_and_two_that_differ_are_refused(tmp_path):
+    model = built(TWICE)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    later = {name: tensor + 1 for name, tensor in state.items() if name != "model.first.weight"}
+    later = {name: tensor for name, tensor in later.items() if ".body.0." not in name and ".body.1." not in name}
+    checkpoint.fit_weights_(model, later, "teacher.checkpoint")
+    assert torch.equal(model.model.first.weight, state["model.first.weight"] + 1)
+    message = (
+        r"^here: the checkpoint does not fit: model.body.0.weight and model.body.3.weight differ, but are one here$"
+    )
+    with pytest.raises(ValueError, match=message):
+        checkpoint.fit_weights_(model, {**state, "model.body.3.weight": torch.zeros(1, 1, 3, 3)}, "here")
+    del state["model.body.0.weight"], state["model.body.3.weight"]
+    with pytest.raises(ValueError, match=r"does not fit: lacks model.body.0.weight$"):
+        checkpoint.fit_weights_(model, state, "here")
+
+
+def test_halves_of_one_memory_are_written_whole(tmp_path):
+    model = built(MLP)
+    first, second = (model.get_submodule(name) for name in ("model.body.2", "model.body.5"))
+    assert isinstance(first, nn.BatchNorm1d) and isinstance(second, nn.BatchNorm1d)
+    both = torch.arange(16.0)
+    first.running_mean, second.running_mean = both[:8], both[8:]
+    checkpoint.save(model, CARD, tmp_path, parent=None)
+    assert torch.equal(checkpoint.load(tmp_path, CARD)(X), model.eval()(X))
 
 
 def test_nothing_is_pickled(saved, monkeypatch):

@@ -10,8 +10,15 @@ import tracemalloc
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
+from toy import card, pictures
 
+from tasks import checkpoint
+from tasks.data.splits import moments
+from tasks.export.onnx import export
 from tasks.export.packed import HEADER, MAGIC, pack, packed, unpack, unpacked
+from tasks.params import Factory, UnstructuredPruning
+from tasks.prune.evidence import Evidence
+from tasks.prune.unstructured import shrink_
 
 
 def weights(sparsity, dtype=np.float32, size=100_000):
@@ -48,6 +55,19 @@ def test_words_of_four_bytes_are_packed_better_than_by_plain_xz():
     for sparsity in (0, 0.5, 0.8):
         data = weights(sparsity)
         assert len(packed(data)) < len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+
+
+def test_the_file_of_a_pruned_network_shrinks_to_about_its_share_of_weights(tmp_path):
+    """As the stage prune writes it; beside the weights lie the graph and its names."""
+    shape, data = (1, 8, 8), pictures()
+    factory = Factory(factory="tasks.models.cnn:CNN", args={"channels": [16, 32, 32], "strides": [2, 1, 1]})
+    model = checkpoint.build(factory, card(shape), moments(data), 0, "model")
+    params = UnstructuredPruning.model_validate({"pattern": "unstructured", "target": {"sparsity": 0.9}})
+    next(shrink_(model, params, Evidence(shape, lambda _: (0.0, 0.0)), [1.0]))
+    export(model, card(shape), data, tmp_path, "model")
+    plain = (tmp_path / "model.onnx").read_bytes()
+    small = pack(tmp_path / "model.onnx").read_bytes()
+    assert len(small) < 0.2 * len(plain) and unpacked(small) == plain
 
 
 def test_any_xz_opens_what_follows_the_header():

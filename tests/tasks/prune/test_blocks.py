@@ -17,7 +17,9 @@ from tasks.models.resnet import ResNet
 from tasks.models.skipped import Skipped, skip_
 from tasks.params import Factory
 from tasks.params.prune import LayerPruning
-from tasks.prune.blocks import blocks, scan, shrink_
+from tasks.prune import cost
+from tasks.prune.allocation import NothingToCut, Sensitivity
+from tasks.prune.blocks import blocks, cheapest, scan, shrink_
 from tasks.prune.channels import remove_
 from tasks.prune.evidence import Evidence
 
@@ -29,7 +31,8 @@ RESIDUALS = ["body.2", "body.5", "body.8"]
 
 
 def params(target=0.7, **more):
-    given = {"pattern": "layer", "target": {"macs": target}, "recalibrate": False, **more}
+    aim = target if isinstance(target, dict) else {"macs": target}
+    given = {"pattern": "layer", "target": aim, "recalibrate": False, **more}
     return LayerPruning.model_validate(given)
 
 
@@ -166,6 +169,45 @@ def test_a_listed_layer_goes_and_an_ignored_one_stays():
 def test_a_listed_block_that_cannot_go_says_why(listed, message):
     with pytest.raises(ValueError, match=message):
         blocks(CNN(IMAGE, 3, (6, 6), (2, 1)), IMAGE, listed)
+
+
+@pytest.mark.parametrize("name", ["body.1", "body.1.0", "model.body.1"])
+def test_a_listed_block_that_is_gone_is_passed_over_with_what_lay_in_it(name):
+    factory = Factory(factory="tasks.models.cnn:CNN", args={"channels": [6, 6, 6], "strides": [2, 1, 1]})
+    model = checkpoint.build(factory, CARD, (torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 0, "model")
+    skip_(model, "model.body.1")
+    assert blocks(model, IMAGE, [name, "body.2"]) == ["model.body.2"]
+    skip_(model, "model.body.2")
+    message = r"^prune: no block can be removed: none of prune.blocks is left; list others in prune.blocks, or use patt"
+    with pytest.raises(NothingToCut, match=message):
+        blocks(model, IMAGE, [name, "body.2"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ({"a": 2.3, "b": 2.5, "c": 2.9}, "b"),  # rises of 0.3, 0.5 and 0.9 for 0.1, 0.4 and 0.4 of the time
+        ({"a": 2.1, "b": 2.5, "c": 2.9}, "a"),
+        ({"a": 1.9, "b": 1.99, "c": 2.9}, "b"),  # neither costs anything
+        ({"a": 9.0, "b": 9.0, "c": 9.0, "d": 2.0}, "b"),  # d would save nothing
+    ],
+)
+def test_for_latency_the_block_goes_whose_rise_is_least_for_what_it_saves(losses, expected):
+    points = [Sensitivity(layer, 1.0, loss, 0.0) for layer, loss in losses.items()]
+    assert cheapest(points, 2.0, {"a": 0.1, "b": 0.4, "c": 0.4, "d": -0.01}) == expected
+    assert cheapest(points, 2.0, {}) == min(losses, key=losses.get)
+
+
+def test_a_target_of_latency_takes_another_block_than_one_of_macs(monkeypatch):
+    """body.5 costs less loss, body.2 less for a third of what stands for the clock than body.5 for a seventh."""
+    monkeypatch.setattr(cost, "MEASURES", {**cost.MEASURES, "latency": cost.MEASURES["macs"]})
+    gone = {}
+    for measure in ("macs", "latency"):
+        model = resnet()
+        evidence = costing({"body.2": 0.6, "body.5": 0.5, "body.8": 9.0})
+        list(shrink_(model, params(target={measure: 0.86}), evidence, [1.0]))
+        gone[measure] = removed(model)
+    assert gone == {"macs": ["body.5"], "latency": ["body.2"]}
 
 
 class Peeking(Preactivated):

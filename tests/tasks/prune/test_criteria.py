@@ -125,11 +125,11 @@ def perceptron():
 
 def test_weight_changes_are_the_weights_times_the_gradient_of_the_mean_loss():
     model, samples = perceptron(), blobs(300)
-    found = weight_changes(model, samples, [model[0], model[2]])
+    found = weight_changes(model, samples, dict(model.named_parameters()))
     assert all(parameter.grad is None for parameter in model.parameters())
     F.cross_entropy(model(torch.from_numpy(samples.x)), torch.from_numpy(samples.y)).backward()
-    for layer in (model[0], model[2]):
-        torch.testing.assert_close(found[layer], layer.weight.detach() * layer.weight.grad)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.detach() * parameter.grad)
 
 
 def test_input_changes_sum_to_what_the_weights_that_read_them_say():
@@ -137,7 +137,7 @@ def test_input_changes_sum_to_what_the_weights_that_read_them_say():
     model, samples = perceptron(), blobs(300)
     by_sample = input_changes(model, samples, [model[2]])[model[2]]
     assert by_sample.shape == (300, 6)
-    by_weight = weight_changes(model, samples, [model[2]])[model[2]]
+    by_weight = weight_changes(model, samples, {"": model[2].weight})[""]
     torch.testing.assert_close(by_sample.sum(0), by_weight.sum(0))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tasks.data.batches import Samples
-from tasks.prune.allocation import Unreachable
+from tasks.prune.allocation import NothingToCut, Unreachable
 from tasks.prune.diary import Entry, Limits, judge_of
 from tasks.prune.ladder import climb
 
@@ -32,7 +32,7 @@ def walk(inside, shares=SHARES, floor=0, whole=1):
     def cut_(model, share):
         asked.append(round(share * 1000))
         if asked[-1] < floor:
-            raise Unreachable(share, "too small")
+            raise Unreachable(share, floor / 1000, "too small")
         model.size = asked[-1] // whole * whole
 
     def recover_(model, step, aim):
@@ -67,6 +67,21 @@ def test_where_none_is_inside_the_model_itself_is():
 def test_a_rung_that_no_cut_reaches_ends_it():
     best, entries, _ = walk(lambda size: True, floor=400)
     assert best.size == 500 and len(entries) == 2
+
+
+def test_a_rung_for_which_nothing_is_left_to_cut_ends_it_and_another_mistake_is_raised():
+    def cutting(error):
+        def cut_(model, share):
+            if share < 0.5:
+                raise error
+            model.size = round(1000 * share)
+
+        return climb(Sized(), SHARES, lambda model: model.size, cut_, lambda *given: entry(*given[1:], True))
+
+    best, entries = cutting(NothingToCut("no block can be removed"))
+    assert best.size == 500 and len(entries) == 2
+    with pytest.raises(ValueError, match="gone wrong"):
+        cutting(ValueError("gone wrong"))
 
 
 def test_a_rung_that_the_one_before_has_passed_is_left_out():

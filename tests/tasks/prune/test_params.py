@@ -20,6 +20,8 @@ ONE_TARGET = "prune.channel.target: give exactly one of macs, parameters, bytes 
         {**CHANNEL, "scope": "global", "ignore": ["head"], "protect": {"first": True}, "compensate": True},
         {"pattern": "channel", "target": {"parameters": 0.5}, "criterion": {"method": "fpgm"}},
         {**WEIGHTS, "criterion": {"method": "lamp"}, "recalibrate": False},
+        {**WEIGHTS, "scope": "uniform", "protect": {"first": True, "last": True}},
+        {**WEIGHTS, "scope": "uniform", "criterion": {"method": "wanda"}},
         {"pattern": "channel", "target": {"latency": 0.5}, "scope": "isomorphic"},
         {"pattern": "channel", "target": "budget", "ladder": {"shares": [0.9, 0.1]}},
         {"pattern": "head", "target": {"bytes": 0.5}},
@@ -70,6 +72,14 @@ def test_what_is_right_is_read_and_written_the_same(given):
         ),
         ({**CHANNEL, "pattern": "head", "criterion": {"method": "bn_scale"}}, "prune.head.criterion.method is 'bn_sca"),
         ({**CHANNEL, "scope": "local"}, "prune.channel.scope is 'local': "),
+        ({**WEIGHTS, "scope": "isomorphic"}, "prune.unstructured.scope is 'isomorphic': "),
+        *(
+            (
+                {**WEIGHTS, "scope": "global", "criterion": {"method": method}},
+                f"prune.unstructured: scope is global, but {method} compares weights of one layer alone; uniform would",
+            )
+            for method in ("wanda", "sparsegpt")
+        ),
         ({**CHANNEL, "criterion": {"method": "lamp"}}, "prune.channel.criterion.method is 'lamp'; it must be one of "),
         ({**WEIGHTS, "criterion": {"method": "fpgm"}}, "prune.unstructured.criterion.method is 'fpgm'; it must be on"),
         ({**WEIGHTS, "target": {"sparsity": 1.0}}, "prune.unstructured.target.sparsity is 1.0: input should be less t"),

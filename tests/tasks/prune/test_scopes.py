@@ -26,17 +26,19 @@ def test_the_scope_of_most_accuracy_after_recovery_is_taken_and_each_is_cut_anew
 def test_a_scope_that_cannot_meet_the_target_is_passed_over():
     def cut(scope):
         if scope != "global":
-            raise Unreachable(0.1, scope)
+            raise Unreachable(0.1, 0.2, scope)
         return nn.Identity()
 
     assert best_scope(cut, lambda *_: 1.0) == "global"
 
 
-def test_where_none_can_the_first_says_why():
-    def cut(scope):
-        raise Unreachable(0.1, f"{scope} leaves 0.2")
+def test_where_none_can_the_one_that_leaves_least_says_so():
+    left = dict(zip(SCOPES, (0.5, 0.3, 0.2, 0.4), strict=True))
 
-    with pytest.raises(ValueError, match=r"^prune.target is 0.1; sensitivity leaves 0.2$"):
+    def cut(scope):
+        raise Unreachable(0.1, left[scope], f"{scope} leaves {left[scope]}")
+
+    with pytest.raises(ValueError, match=r"^prune.target is 0.1; global leaves 0.2$"):
         best_scope(cut, lambda *_: 1.0)
 
 

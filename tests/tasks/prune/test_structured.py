@@ -101,31 +101,37 @@ def test_by_scope_uniform_every_layer_loses_the_same_share():
     assert widths(model)[0] / 16 == pytest.approx(widths(model)[1] / 24, abs=0.05)
 
 
-@pytest.mark.parametrize("criterion", ["bn_scale", "l2"])
+def scored(model, criterion):
+    """Its groups, as the params above see them."""
+    return groups(model, IMAGE, CRITERIA[criterion], samples=EVIDENCE.samples, seed=EVIDENCE.seed)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA_OF_CHANNELS)
 def test_by_scope_global_no_channel_that_goes_beats_one_that_stays(criterion):
-    """Compared as they are for bn_scale; relative to their layer's mean for l2."""
+    """The first layer's are ten times as large; scores that do not compare are taken relative to their layer's mean."""
     model = stirred(CNN(IMAGE, 3, (16, 24), (2, 2)))
     with torch.no_grad():
         model.body[0][1].weight.mul_(10)
         model.body[0][0].weight.mul_(10)
-    found = {group.name: group.scores for group in groups(model, IMAGE, CRITERIA[criterion])}
-    if criterion == "l2":
-        found = {name: scores / scores.mean() for name, scores in found.items()}
-    shrunk(model, params(0.6, scope="global", round_to=1, criterion={"method": criterion}))
-    kept = [scores.sort().values[-width:] for scores, width in zip(found.values(), widths(model), strict=False)]
-    gone = [scores.sort().values[:-width] for scores, width in zip(found.values(), widths(model), strict=False)]
+    found = [group.scores.sort().values for group in scored(model, criterion)]
+    if criterion not in ("bn_scale", "taylor"):
+        found = [scores / scores.mean() for scores in found]
+    shrunk(model, params(0.6, scope="global", round_to=1, criterion={"method": criterion}, recalibrate=False))
+    kept = [scores[-width:] for scores, width in zip(found, widths(model), strict=False)]
+    gone = [scores[:-width] for scores, width in zip(found, widths(model), strict=False)]
     assert torch.cat(gone).max() <= torch.cat(kept).min()
-    assert (len(gone[0]) == 0) == (criterion == "bn_scale")
+    if criterion in ("bn_scale", "l2"):
+        assert (len(gone[0]) == 0) == (criterion == "bn_scale")
 
 
-@pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale"])
+@pytest.mark.parametrize("criterion", CRITERIA_OF_CHANNELS)
 def test_by_scope_isomorphic_channels_compete_with_their_kind_alone(criterion):
     """Stem, residual stream and inside of the residual block are three kinds; both insides are one."""
     model = stirred(ResNet(IMAGE, 3, (8, 16, 16)))
     with torch.no_grad():
         for layer in (model.body[2].body[0][0], model.body[2].body[0][1]):
             layer.weight.mul_(0.1)  # so that the first inside gives all that the kind gives
-    found = groups(model, IMAGE, CRITERIA[criterion])
+    found = scored(model, criterion)
     dense = deepcopy(model)
     shrunk(model, params(0.75, scope="isomorphic", round_to=1, criterion={"method": criterion}, recalibrate=False))
     kept, gone = defaultdict(list), defaultdict(list)

@@ -17,6 +17,9 @@ CRITERIA_OF_WEIGHTS = ["random", "l1", "l2", "taylor", "lamp", "wanda"]
 EVIDENCE = Evidence(SHAPE, lambda model: (1.0, 0.5), pictures())
 
 
+X = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+
+
 def network():
     torch.manual_seed(0)
     return CNN(SHAPE, 3, (6, 10), (2, 2))
@@ -39,16 +42,12 @@ def sparsity(model):
     return sum(int((weight == 0).sum()) for weight in weights(model).values())
 
 
-def test_only_weights_of_convolutions_and_linear_layers_may_go():
-    assert list(weights(network())) == ["body.0.0.weight", "body.1.0.weight", "head.weight"]
-
-
 @pytest.mark.parametrize("name", CRITERIA_OF_WEIGHTS)
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 0.9, 0.999, 1.0])
 def test_exactly_the_sparsity_goes_and_no_dropped_score_beats_a_kept_one_in_its_scope(name, share):
     model, evidence = perceptron(), Evidence((4,), None, blobs())
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    scores = weight_scores(model, CRITERIA[name], evidence)
+    scores = weight_scores(model, CRITERIA[name], evidence, weights(model))
     found = masks(scores, share, by_row=name == "wanda")
     if name != "wanda":
         flat = torch.cat([mask.flatten() for mask in found.values()])
@@ -64,8 +63,23 @@ def test_exactly_the_sparsity_goes_and_no_dropped_score_beats_a_kept_one_in_its_
         assert int((~mask).sum()) == pytest.approx(share * mask.numel(), abs=1)
         assert own.masked_fill(mask, -2).max() <= own.masked_fill(~mask, 1e9).min()
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
-    again = masks(weight_scores(model, CRITERIA[name], evidence), share, by_row=name == "wanda")
+    again = masks(weight_scores(model, CRITERIA[name], evidence, weights(model)), share, by_row=name == "wanda")
     assert all(torch.equal(found[key], again[key]) for key in found)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA_OF_WEIGHTS)
+@pytest.mark.parametrize("given", ["unstructured", "n_m"])
+def test_weights_that_are_zero_go_first_and_nobody_notices(criterion, given):
+    """As many are zero in each row, and of every four that follow each other, as will go."""
+    model = perceptron()
+    with torch.no_grad():
+        for weight in weights(model).values():
+            weight[:, ::2] = 0
+    before, zero = model(X), {name: weight == 0 for name, weight in weights(model).items()}
+    more = {"criterion": {"method": criterion}, "recalibrate": False}
+    params = settings(0.5, **more) if given == "unstructured" else n_m(**more)
+    keep = next(shrink_(model, params, Evidence((4,), None, blobs()), (1.0,)))
+    assert torch.equal(model(X), before) and all(torch.equal(~keep[name], own) for name, own in zero.items())
 
 
 def test_one_threshold_for_all_layers():
@@ -77,6 +91,33 @@ def test_by_row_every_row_loses_its_share_and_the_whole_exactly_that():
     scores = torch.rand(7, 5, generator=torch.Generator().manual_seed(0))
     lost = (~masks({"w": scores}, 0.5, by_row=True)["w"]).sum(1)
     assert set(lost.tolist()) == {2, 3} and lost.sum() == round(0.5 * 35)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA_OF_WEIGHTS)
+def test_by_scope_uniform_each_layer_loses_its_share_and_no_dropped_score_beats_a_kept_one_in_it(criterion):
+    model = perceptron()
+    with torch.no_grad():
+        weights(model)["head.weight"].mul_(100)
+    evidence = Evidence((4,), None, blobs())
+    scores = weight_scores(model, CRITERIA[criterion], evidence, weights(model))
+    params = settings(0.5, criterion={"method": criterion}, scope="uniform", recalibrate=False)
+    keep = next(shrink_(model, params, evidence, (1.0,)))
+    for name, mask in keep.items():
+        assert int((~mask).sum()) == mask.numel() // 2
+        rows = zip(scores[name], mask, strict=True) if criterion == "wanda" else [(scores[name], mask)]
+        assert all(own[~kept].max() <= own[kept].min() for own, kept in rows)
+
+
+def test_without_a_scope_wanda_goes_by_rows_and_others_by_one_threshold():
+    kinds = {}
+    for criterion in ("l1", "wanda"):
+        model = perceptron()
+        with torch.no_grad():
+            weights(model)["head.weight"].mul_(100)
+        more = {"criterion": {"method": criterion}, "recalibrate": False}
+        keep = next(shrink_(model, settings(0.5, **more), Evidence((4,), None, blobs()), (1.0,)))
+        kinds[criterion] = float(keep["head.weight"].float().mean())
+    assert kinds == {"l1": 1.0, "wanda": 0.5}
 
 
 def test_among_equals_still_exactly_the_share_goes():
@@ -146,9 +187,9 @@ def test_any_criterion_meets_n_m_in_steps(criterion):
 
 
 def test_n_m_says_what_it_does_not_gain_and_what_it_leaves_dense():
-    speed, dense = notes(network(), n_m())
+    speed, dense = notes(network(), n_m(), EVIDENCE)
     assert "no speed on a CPU" in speed and dense == "left dense, as they have fewer than 4 inputs: body.0.0"
-    assert len(notes(perceptron(), n_m())) == 1 and "no speed" in notes(network(), settings())[0]
+    assert len(notes(perceptron(), n_m(), EVIDENCE)) == 1 and "no speed" in notes(network(), settings(), EVIDENCE)[0]
 
 
 def test_ignored_layers_keep_their_weights():
@@ -160,7 +201,7 @@ def test_ignored_layers_keep_their_weights():
 
 def test_wanda_sees_a_convolution_as_the_linear_layer_of_its_patches():
     model = network().eval()
-    scores = weight_scores(model, wanda, EVIDENCE)["body.1.0.weight"]
+    scores = weight_scores(model, wanda, EVIDENCE, weights(model))["body.1.0.weight"]
     with torch.no_grad():
         inputs = model.body[0](torch.from_numpy(EVIDENCE.samples.x[EVIDENCE.samples.indices]))
     norms = torch.nn.functional.unfold(inputs, 3, padding=1, stride=2).square().sum((0, 2)).sqrt()
@@ -171,7 +212,8 @@ def test_wanda_sees_a_convolution_as_the_linear_layer_of_its_patches():
 def test_wanda_gives_each_group_of_a_convolution_its_own_inputs():
     torch.manual_seed(0)
     depthwise, linear = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 4, 1, groups=2)
-    scores = weight_scores(nn.Sequential(depthwise, linear), wanda, EVIDENCE)["1.weight"]
+    model = nn.Sequential(depthwise, linear)
+    scores = weight_scores(model, wanda, EVIDENCE, weights(model))["1.weight"]
     with torch.no_grad():
         norms = depthwise(torch.from_numpy(EVIDENCE.samples.x[EVIDENCE.samples.indices])).square().sum((0, 2, 3)).sqrt()
     expected = linear.weight.detach().abs().flatten() * norms.repeat_interleave(2)
@@ -184,7 +226,7 @@ def test_a_layer_that_is_never_called_is_named():
         r"^prune.criterion: no input reaches 'encoder.layers.0.self_attn.out_proj'; put it in prune.ignore, or use l1$"
     )
     with pytest.raises(ValueError, match=message):
-        weight_scores(Transformer(), wanda, EVIDENCE)
+        next(shrink_(Transformer(), settings(criterion={"method": "wanda"}), EVIDENCE, (1.0,)))
 
 
 @pytest.mark.parametrize("criterion", [name for name in CRITERIA_OF_WEIGHTS if name != "wanda"])

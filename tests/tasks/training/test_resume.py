@@ -31,6 +31,13 @@ def dropping():
     return nn.Sequential(network(), nn.Dropout(0.3))
 
 
+def tied():
+    """The same layer twice."""
+    torch.manual_seed(0)
+    shared = nn.Linear(8, 8)
+    return nn.Sequential(nn.Linear(4, 8), shared, nn.ReLU(), shared, nn.Linear(8, 3))
+
+
 def convolutions(seed=0):
     torch.manual_seed(seed)
     return CNN((1, 8, 8), 3, channels=(4, 6), strides=(2, 1))
@@ -80,6 +87,7 @@ CASES = {
     "patience": Case(knobs=(("patience", 1), ("lr", 0.1))),
     "patience and ema": Case(knobs=(("patience", 3), ("ema", 0.9), ("balance", True))),
     "mixup and dropout": Case(make=dropping, knobs=(("augment", Augment(mixup=0.5)),)),
+    "tied": Case(make=tied, knobs=(("ema", 0.9),)),
     "masks": Case(keep=True, knobs=(("optimizer", "sgd"), ("ema", 0.5))),
     "images": Case(make=convolutions, data=IMAGES, knobs=(("augment", EVERYTHING), ("ema", 0.9), ("patience", 4))),
     "bfloat16": Case(make=convolutions, data=IMAGES, knobs=(("precision", "bfloat16"), ("schedule", "cosine"))),
