@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,24 +14,23 @@ from flows.workspace import tracked
 from tasks.adapters.registry import open_registry
 from tasks.measure.drift import Shift
 from tasks.params import load_params
-from tasks.served import Served
+from tasks.served import Served, on_device
 
 
 @contextmanager
 def open_served(root: Path, params: Path, name: str) -> Iterator[Served]:
-    """The version of this number or alias, or the variant in this folder.
+    """The version of this number or alias, the variant in this folder, or what a device is served.
+
+    name: of a device it is the folder of what was handed over, and after an @ the profile: `artifacts/deploy@cpu-1t`;
+    without one it is the first profile that anything is served on.
 
     Raises:
-        ValueError: there is no such version, or the folder is none of a variant.
+        ValueError: there is no such version or profile, or the folder is none of a variant.
         ConnectionError: the registry does not answer.
     """
-    if (folder := Path(name)).is_dir():
-        if lacking := [part for part in ("deploy.json", "model.onnx") if not (folder / part).is_file()]:
-            raise ValueError(
-                f"--model {name}: holds no {' and no '.join(lacking)}; name a variant's folder, such as "
-                "artifacts/quantized, or a version's number or alias"
-            )
-        yield Served(folder, folder / "model.onnx")
+    folder, profile = _place(name)
+    if folder.is_dir():
+        yield _in_folder(folder, profile)
         return
     tracked(root)
     recipe = load_params(params)
@@ -38,6 +38,24 @@ def open_served(root: Path, params: Path, name: str) -> Iterator[Served]:
         with open_registry(recipe.tracking, root, recipe.register_.model_name) as registry:
             fetched = registry.fetch(registry.resolve(name), Path(scratch))
         yield Served(fetched, fetched / "model.onnx")
+
+
+def _place(name: str) -> tuple[Path, str]:
+    """A folder, and the profile that the name has after it."""
+    folder, at, profile = name.rpartition("@")
+    return (Path(folder), profile) if at and Path(folder).is_dir() and not Path(name).is_dir() else (Path(name), "")
+
+
+def _in_folder(folder: Path, profile: str) -> Served:
+    deploy = folder / "deploy.json"
+    if profile or (deploy.is_file() and "profiles" in json.loads(deploy.read_text(encoding="utf-8"))):
+        return on_device(folder, profile)
+    if lacking := [part for part in ("deploy.json", "model.onnx") if not (folder / part).is_file()]:
+        raise ValueError(
+            f"--model {folder}: holds no {' and no '.join(lacking)}; name a variant's folder, such as "
+            "artifacts/quantized, or a version's number or alias"
+        )
+    return Served(folder, folder / "model.onnx")
 
 
 def drift_text(found: Sequence[Shift]) -> str:

@@ -20,7 +20,10 @@ INPUT_OPTION: Final = click.option(
     help="A .csv, .parquet or .npy file, a data set folder, or a folder of images.",
 )
 MODEL_OPTION: Final = click.option(
-    "--model", default="champion", show_default=True, help="A version's number or alias, or a variant's folder."
+    "--model",
+    default="champion",
+    show_default=True,
+    help="A version's number or alias, a variant's folder, or artifacts/deploy@PROFILE.",
 )
 DELIMITER_OPTION: Final = click.option("--delimiter", default=",", show_default=True, help="Of a .csv input.")
 

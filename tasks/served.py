@@ -1,14 +1,17 @@
 """The served model: raw rows in, a label and probabilities out, by what model.onnx and deploy.json say alone.
 
 Imports nothing of Downsize: this very file travels with a registered version, so that it is served where only
-NumPy, pandas and ONNX Runtime are installed.
+NumPy, pandas and ONNX Runtime are installed. The runtimes are set as those of tasks/measure/runtime.py, which measured.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -17,10 +20,13 @@ import numpy.typing as npt
 import onnxruntime
 import pandas as pd
 
+log = logging.getLogger(__name__)
+
 MISSING: Final = "(missing)"  # the category of a cell without a value
 SHOWN: Final = 5
 
 Array = npt.NDArray[Any]
+Logits = Callable[[Array], Array]
 
 
 class Served:
@@ -29,13 +35,10 @@ class Served:
     predict takes what MLflow hands over, a table or the array `x`; encode and answer are its two halves.
     """
 
-    def __init__(self, folder: Path, file: Path, threads: int = 1) -> None:
+    def __init__(self, folder: Path, file: Path, runtime: str = "onnxruntime", threads: int = 1) -> None:
         """Read deploy.json of `folder`, and open `file`."""
-        self.deploy = json.loads((folder / "deploy.json").read_text(encoding="utf-8"))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self.deploy = _deploy(folder)
+        self.logits = RUNTIMES[runtime](file, threads)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """A row for each sample: `label`, and `probability CLASS` for each class."""
@@ -79,7 +82,69 @@ class Served:
 
     def answer(self, x: Array) -> pd.DataFrame:
         """Of (n, *shape) float32: `label`, the likeliest class, and the softmax of the file's logits."""
-        return labelled(np.asarray(self.session.run(None, {"x": x})[0]), self.deploy["classes"])
+        return labelled(self.logits(x), self.deploy["classes"])
+
+
+def on_device(folder: Path, name: str = "") -> Served:
+    """As deploy.json of `folder` says that a device is served: the file, its runtime and the number of threads.
+
+    name: of the profile; empty, the first that anything is served on. Where its runtime is not installed, ONNX Runtime
+    reads the same file.
+
+    Raises:
+        ValueError: there is no such profile, nothing is served on it, or the file is not the one that was measured.
+    """
+    profiles = {profile["name"]: profile for profile in _deploy(folder).get("profiles", ())}
+    name = name or next((each for each, profile in profiles.items() if profile["served"]), next(iter(profiles), ""))
+    if name not in profiles:
+        raise ValueError(
+            f"{folder}: has no profile '{name}'; there {'are ' + _some(profiles) if profiles else 'is none'}"
+        )
+    if not (served := profiles[name]["served"]):
+        raise ValueError(f"{folder}: nothing is served on {name}: {'; '.join(profiles[name]['misses'])}")
+    file, runtime = (folder / served["file"]).resolve(), served["runtime"]
+    if not file.is_relative_to(folder.resolve()) or runtime not in RUNTIMES:
+        raise ValueError(
+            f"{folder}: serves {served['file']} by {runtime}; a file in there would do, by {' or '.join(RUNTIMES)}"
+        )
+    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != served["sha256"]:
+        raise ValueError(f"{file}: its sha256 is {found[:12]}, of what was measured it is {served['sha256'][:12]}")
+    if not find_spec(runtime):
+        log.warning("%s was fastest in %s, which is not installed; onnxruntime serves it", name, runtime)
+        runtime = "onnxruntime"
+    return Served(folder, file, runtime, served["threads"])
+
+
+def _deploy(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "deploy.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _open_onnxruntime(file: Path, threads: int) -> Logits:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda x: np.asarray(session.run(None, {"x": x})[0])
+
+
+def _open_openvino(file: Path, threads: int) -> Logits:
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
+    return lambda x: np.asarray(request.infer([x], share_inputs=True)[0])
+
+
+RUNTIMES: Final[Mapping[str, Callable[[Path, int], Logits]]] = {
+    "onnxruntime": _open_onnxruntime,
+    "openvino": _open_openvino,
+}
 
 
 def labelled(logits: Array, classes: Sequence[str]) -> pd.DataFrame:

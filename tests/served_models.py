@@ -1,5 +1,6 @@
 """Two served models small enough to work out by hand: one of a table, one of images."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -32,3 +33,20 @@ def make_served(folder, shape, columns=(), classes=("no", "yes")):
     deploy = {"inputs": inputs, "classes": list(classes), "columns": list(columns)}
     (folder / "deploy.json").write_text(json.dumps(deploy))
     return Served(folder, folder / "model.onnx")
+
+
+def hand_over(folder, **profiles):
+    """The file of images below `folder`, and a record of what each device is served: (runtime, threads), or None."""
+    deploy = make_served(folder / "model", (1, 2, 2)).deploy
+    sha256 = hashlib.sha256((folder / "model/model.onnx").read_bytes()).hexdigest()
+    where = {"model": "quantized", "file": "model/model.onnx", "sha256": sha256}
+    rows = [
+        {
+            "name": name,
+            "served": way and {**where, "runtime": way[0], "threads": way[1]},
+            "misses": [] if way else ["size"],
+        }
+        for name, way in profiles.items()
+    ]
+    (folder / "deploy.json").write_text(json.dumps({**deploy, "profiles": rows}))
+    return folder

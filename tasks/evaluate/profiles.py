@@ -9,6 +9,7 @@ from tasks.evaluate.candidates import Candidate, cores, ways
 from tasks.export.parity import MIN_AGREEMENT
 from tasks.params import Profile
 
+INSPECTED: Final = "onnxruntime"  # the runtime whose optimised graph says what is computed in float
 # checks of the gate that a profile answers for its own device
 COSTS: Final = frozenset({"size_bytes", "latency_ms_p50", "latency_ms_p50_vs_parent"})
 
@@ -45,6 +46,8 @@ def misses(profile: Profile, candidate: Candidate, quality: Sequence[str]) -> li
         )
     if profile.integer_only and candidate.float_operations:
         found.append(f"float operations: {', '.join(candidate.float_operations)}")
+    if profile.integer_only and candidate.runtime != INSPECTED:
+        found.append(f"{candidate.runtime} may compute in float: only the graph of {INSPECTED} was read back")
     if profile.max_size_bytes is not None and candidate.size_bytes > profile.max_size_bytes:
         found.append(f"size {candidate.size_bytes:,} bytes, limit {profile.max_size_bytes:,}")
     latency = candidate.timing.latency_ms_p50

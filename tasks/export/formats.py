@@ -12,11 +12,12 @@ from torch import nn
 
 from tasks.data.splits import Splits
 from tasks.export import ir, opset, pt2, pte
+from tasks.export.packed import packed
 from tasks.export.parity import parity, refuse_difference
 from tasks.extras import EXTRAS, require_extra
 from tasks.measure.accuracy import logits
 from tasks.measure.runtime import Call, answers, open_onnxruntime, open_openvino
-from tasks.measure.size import deployed_bytes
+from tasks.measure.size import COMPANIONS, deployed_bytes
 from tasks.params import Exports
 
 FIELD: Final = "evaluate.exports"
@@ -110,5 +111,12 @@ def _export(
         "file": path.name,
         "batch": 1 if alone else "any",
         "size_bytes": deployed_bytes(path),
+        "packed_bytes": _packed_bytes(path),
         "parity": asdict(found),
     }
+
+
+def _packed_bytes(path: Path) -> int:
+    """Of the file and what must lie beside it, each packed."""
+    companions = [path.with_suffix(suffix) for suffix in COMPANIONS.get(path.suffix, ())]
+    return sum(len(packed(file.read_bytes())) for file in (path, *companions))

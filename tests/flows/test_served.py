@@ -1,7 +1,8 @@
 import pytest
-from served_models import make_served
+from served_models import hand_over, make_served
 
 from flows.served import open_served
+from tasks.served import RUNTIMES
 
 
 def test_a_variants_folder_is_opened_as_it_is(tmp_path):
@@ -20,3 +21,21 @@ def test_a_folder_that_is_none_of_a_variant_says_what_would_be(tmp_path):
             open_served(tmp_path, tmp_path / "params.yaml", str(place)),
         ):
             pass
+
+
+@pytest.mark.parametrize(("suffix", "threads"), [("", 1), ("@cpu-all", 2)])
+def test_what_was_handed_over_is_opened_as_the_device_after_the_at_sign(tmp_path, monkeypatch, suffix, threads):
+    folder = hand_over(tmp_path / "deploy", **{"cpu-1t": ("onnxruntime", 1), "cpu-all": ("onnxruntime", 2)})
+    asked = []
+    monkeypatch.setitem(RUNTIMES, "onnxruntime", lambda file, threads: asked.append((file, threads)))
+    with open_served(tmp_path, tmp_path / "params.yaml", f"{folder}{suffix}"):
+        assert asked == [(folder / "model/model.onnx", threads)]
+
+
+def test_a_variant_s_folder_has_no_devices(tmp_path):
+    make_served(tmp_path / "model", (1, 2, 2))
+    with (
+        pytest.raises(ValueError, match=r"model: has no profile 'cpu-1t'; there is none$"),
+        open_served(tmp_path, tmp_path / "params.yaml", f"{tmp_path}/model@cpu-1t"),
+    ):
+        pass

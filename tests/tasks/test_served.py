@@ -1,10 +1,13 @@
 import ast
+import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from served_models import COLUMNS, make_served
+from served_models import COLUMNS, hand_over, make_served
 from toy import blobs, card
 
 from tasks import served as module
@@ -12,7 +15,7 @@ from tasks.data.tables import csv
 from tasks.export.onnx import export
 from tasks.measure.accuracy import logits
 from tasks.models.mlp import MLP
-from tasks.served import Served
+from tasks.served import Served, on_device
 
 ROWS = pd.DataFrame({"note": ["x", "y", "z"], "colour": ["red", "blue", None], "size": [0.5, -2, 0]})
 
@@ -76,3 +79,82 @@ def test_a_row_that_does_not_fit_is_named(table, rows, line):
 def test_another_shape_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"x is \(2, 3\); it must be \(samples, 1, 2, 2\)"):
         make_served(tmp_path, (1, 2, 2)).predict(np.zeros((2, 3)))
+
+
+X = np.array([[[[1, 0], [0, 1]]], [[[-1, 0], [0, 0]]]], np.float32)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Threads of each ONNX Runtime session, as they are opened."""
+    threads, real = [], module.onnxruntime.InferenceSession
+
+    def session(path, options, providers):
+        threads.append(options.intra_op_num_threads)
+        return real(path, options, providers=providers)
+
+    monkeypatch.setattr(module.onnxruntime, "InferenceSession", session)
+    return threads
+
+
+def test_a_device_is_served_with_the_threads_that_its_profile_was_measured_with(tmp_path, opened):
+    folder = hand_over(tmp_path, one=("onnxruntime", 1), all=("onnxruntime", 2))
+    opened.clear()
+    assert on_device(folder, "all").predict(X)["label"].tolist() == ["yes", "no"]
+    on_device(folder, "one"), on_device(folder)
+    assert opened == [2, 1, 1]
+
+
+def test_without_a_name_it_is_the_first_that_anything_is_served_on(tmp_path, opened):
+    on_device(hand_over(tmp_path, tiny=None, all=("onnxruntime", 3)))
+    assert opened[-1] == 3
+
+
+def test_openvino_serves_where_the_record_says_so(tmp_path, monkeypatch):
+    asked = []
+
+    def compile_model(path, device, settings):
+        asked.append((path, device, settings["INFERENCE_NUM_THREADS"]))
+        request = SimpleNamespace(infer=lambda inputs, share_inputs: [np.float32([[0, 1], [1, 0]])])
+        return SimpleNamespace(create_infer_request=lambda: request)
+
+    openvino = SimpleNamespace(Core=lambda: SimpleNamespace(compile_model=compile_model))
+    monkeypatch.setitem(sys.modules, "openvino", openvino)
+    monkeypatch.setattr(module, "find_spec", lambda package: package)
+    served = on_device(hand_over(tmp_path, fast=("openvino", 2)), "fast")
+    assert served.predict(X)["label"].tolist() == ["yes", "no"]
+    assert asked == [(str(tmp_path / "model/model.onnx"), "CPU", 2)]
+
+
+def test_a_runtime_that_is_not_here_is_named_and_onnx_runtime_takes_the_file(tmp_path, monkeypatch, opened, caplog):
+    monkeypatch.setattr(module, "find_spec", lambda package: None)
+    served = on_device(hand_over(tmp_path, fast=("openvino", 2)), "fast")
+    assert served.predict(X)["label"].tolist() == ["yes", "no"] and opened[-1] == 2
+    assert caplog.messages == ["fast was fastest in openvino, which is not installed; onnxruntime serves it"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("gpu", "has no profile 'gpu'; there are one, tiny"), ("tiny", "nothing is served on tiny: size")],
+)
+def test_a_profile_that_nothing_is_served_on_is_named(tmp_path, name, line):
+    with pytest.raises(ValueError, match=f"{line}$"):
+        on_device(hand_over(tmp_path, one=("onnxruntime", 1), tiny=None), name)
+
+
+def test_a_file_other_than_was_measured_is_refused(tmp_path):
+    folder = hand_over(tmp_path, one=("onnxruntime", 1))
+    with (folder / "model/model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ValueError, match=r"model\.onnx: its sha256 is \w{12}, of what was measured it is \w{12}$"):
+        on_device(folder)
+
+
+@pytest.mark.parametrize(("file", "runtime"), [("../model.onnx", "onnxruntime"), ("model/model.onnx", "tensorrt")])
+def test_a_record_that_leads_elsewhere_is_refused(tmp_path, file, runtime):
+    folder = hand_over(tmp_path, one=(runtime, 1))
+    deploy = json.loads((folder / "deploy.json").read_text())
+    deploy["profiles"][0]["served"]["file"] = file
+    (folder / "deploy.json").write_text(json.dumps(deploy))
+    with pytest.raises(ValueError, match=rf"serves {file} by {runtime}; a file in there would do, by onnxruntime or"):
+        on_device(folder)

@@ -49,6 +49,8 @@ def machine(monkeypatch):
         ({"threads": "all", "fastest": "throughput"}, ("pruned", "onnxruntime", 2)),
         ({"fastest": "throughput"}, ("quantized", "openvino", 1)),
         ({"integer_only": True}, ("quantized", "onnxruntime", 1)),
+        # where OpenVINO is the fastest of all, as no one has seen what its own graph computes
+        ({"integer_only": True, "fastest": "throughput"}, ("quantized", "onnxruntime", 1)),
         ({"max_size_bytes": 100_000}, ("quantized", "onnxruntime", 1)),
         ({"max_size_bytes": 150_000, "max_latency_ms": 0.05}, ("pruned", "onnxruntime", 1)),
     ],
@@ -68,6 +70,12 @@ def test_a_profile_that_nothing_meets_says_what_is_nearest_and_what_it_misses():
 def test_int8_only_refuses_a_float_operation_by_name():
     found = misses(Profile(integer_only=True), CANDIDATES[0], [])
     assert found == ["float operations: Conv, Gemm"]
+
+
+def test_int8_only_on_openvino_alone_says_whose_graph_was_read():
+    row = choose("device", Profile(integer_only=True, runtimes=["openvino"]), CANDIDATES, FINE)
+    assert row["served"] is None
+    assert row["misses"] == ["openvino may compute in float: only the graph of onnxruntime was read back"]
 
 
 def test_what_the_budget_refuses_is_served_nowhere_however_fast():

@@ -14,12 +14,13 @@ from toy import blobs, card, network
 
 from tasks.data.splits import Splits
 from tasks.export import pt2
-from tasks.export.formats import FORMATS, Source, export_all
+from tasks.export.formats import FORMATS, Format, Source, export_all
 from tasks.export.onnx import export
+from tasks.export.packed import packed
 from tasks.export.parity import Parity, parity, refuse_difference
 from tasks.extras import EXTRAS
 from tasks.measure.accuracy import logits
-from tasks.measure.runtime import answers
+from tasks.measure.runtime import answers, open_onnxruntime
 from tasks.measure.size import deployed_bytes
 from tasks.params import Exports
 from tasks.quantize.int8 import quantize
@@ -79,6 +80,17 @@ def test_twice_gives_the_same_bytes_without_a_path_of_this_machine(sources, tmp_
 def test_openvino_s_weights_beside_its_graph_are_counted(sources, tmp_path):
     (entry, _) = export_all(sources, Exports(formats=["openvino"]), DATA, tmp_path)
     assert entry["size_bytes"] == sum((tmp_path / f"pruned.{kind}").stat().st_size for kind in ("xml", "bin"))
+
+
+def test_what_lies_beside_an_export_is_packed_and_counted_too(sources, tmp_path, monkeypatch):
+    def write(source, path, shape, params):
+        path.write_bytes(source.file.read_bytes())
+        path.with_suffix(".bin").write_bytes(bytes(5000))
+
+    kind = Format(".xml", write, lambda path: open_onnxruntime(sources[0].file), integers=True)
+    monkeypatch.setattr("tasks.export.formats.FORMATS", {"onnx": kind})
+    (entry,) = export_all(sources[:1], Exports(formats=["onnx"]), DATA, tmp_path)
+    assert entry["packed_bytes"] == len(packed(sources[0].file.read_bytes())) + len(packed(bytes(5000)))
 
 
 @pytest.mark.parametrize("version", [18, 21])
