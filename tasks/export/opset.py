@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 import onnx
 from onnx import version_converter
+
+FAILURES: Final = (
+    RuntimeError,
+    version_converter.ConvertError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+)
 
 
 def convert(source: Path, target: Path, version: int, *, dynamic_batch: bool, field: str) -> None:
@@ -21,12 +29,18 @@ def convert(source: Path, target: Path, version: int, *, dynamic_batch: bool, fi
         try:
             model = version_converter.convert_version(model, version)
             onnx.checker.check_model(model, full_check=True)
-        except (RuntimeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            text = " ".join(str(error).split())
-            named = re.search(r"(?:for|for operator|Version of) ([A-Z]\w+)", text)
-            what = f"{named[1]} cannot be said in it" if named else text[:200]
-            raise ValueError(f"{field}.opset is {version}: {what}; {own} would do") from None
+        except FAILURES as error:
+            raise ValueError(f"{field}.opset is {version}: {_lacking(str(error))}; {own} would do") from None
     if not dynamic_batch:
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(model, target)
+
+
+def _lacking(error: str) -> str:
+    """What the version cannot say, in the converter's words where they are not known."""
+    text = " ".join(error.split())
+    if typed := re.search(r"DataType \((\d+)\) of Input or Output of operator '(\w+)'", text):
+        return f"{typed[2]} of {onnx.TensorProto.DataType.Name(int(typed[1]))} cannot be said in it"
+    named = re.search(r"(?:for|for operator|Version of) ([A-Z]\w+)", text)
+    return f"{named[1]} cannot be said in it" if named else text[:200]

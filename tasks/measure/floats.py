@@ -10,17 +10,21 @@ import onnx
 import onnxruntime
 
 from tasks.measure.integers import INTEGER
+from tasks.measure.nested import bodies, everywhere
 from tasks.measure.runtime import open_session
 
 # the way into integers and out of them
 BORDERS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+# they take floats, which they quantize at each call, or compute a softmax in floats between their products
+MIXED: Final = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention"})
 
 
 def float_operations(path: Path) -> list[str]:
     """Kinds of operations with a float among what they read or make, each once, in the order of the graph.
 
     The quantization of the input and the dequantization of the logits do not count, and so not the floats that an
-    integer kernel gives as the graph's output; what lies between does, and whatever is done to the input before.
+    integer kernel gives as the graph's output; what lies between does, in bodies of branches and loops too, and
+    whatever is done to the input before. Dynamic quantization finds its ranges in floats, and counts.
     """
     with TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
@@ -30,7 +34,7 @@ def float_operations(path: Path) -> list[str]:
     return list(
         dict.fromkeys(
             node.op_type
-            for node in model.graph.node
+            for node, _ in everywhere(model.graph)
             if node.op_type not in BORDERS and floats.intersection([*_operands(node), *_made(node, ends)])
         )
     )
@@ -46,7 +50,7 @@ def _made(node: onnx.NodeProto, ends: set[str]) -> list[str]:
 
 
 def _is_integer(node: onnx.NodeProto) -> bool:
-    return node.op_type in INTEGER or node.op_type.startswith("QLinear")
+    return node.op_type in INTEGER - MIXED or node.op_type.startswith("QLinear")
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:
@@ -61,8 +65,15 @@ def _float_tensors(model: onnx.ModelProto) -> set[str]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(typed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     values = [*session.get_inputs(), *session.get_outputs()]
-    constants = {item.name for item in model.graph.initializer if item.data_type in FLOATS}
-    return constants | {value.name for value in values if value.type in FLOAT_TYPES}
+    inner = [body for node, _ in everywhere(model.graph) for body in bodies(node)]
+    # a session tells no types of what a body holds, but the file that it wrote does
+    told = [value for body in inner for value in (*body.input, *body.output, *body.value_info)]
+    constants = [item for graph in (model.graph, *inner) for item in graph.initializer]
+    return (
+        {value.name for value in values if value.type in FLOAT_TYPES}
+        | {value.name for value in told if value.type.tensor_type.elem_type in FLOATS}
+        | {item.name for item in constants if item.data_type in FLOATS}
+    )
 
 
 FLOATS: Final = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)

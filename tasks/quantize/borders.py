@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from tasks.measure.nested import reads
 from tasks.quantize.qdq import Constants, constants
 
 
@@ -48,7 +49,7 @@ def leave_logits_(model: onnx.ModelProto) -> None:
     if back is None or levels is None or product is None:
         return
     kinds = (back.op_type, levels.op_type, product.op_type)
-    read = [name for node in graph.node for name in node.input]
+    read = [name for node in graph.node for name in reads(node)]
     if kinds == ("DequantizeLinear", "QuantizeLinear", "Gemm") and read.count(product.output[0]) == 1:
         product.output[0] = graph.output[0].name
         for node in (back, levels):
@@ -60,7 +61,7 @@ def _chain(graph: onnx.GraphProto, held: Constants) -> list[onnx.NodeProto]:
     """The four nodes, if the graph begins with them and each is read by the next alone."""
     name, chain = graph.input[0].name, list[onnx.NodeProto]()
     for kind in ("Sub", "Mul", "QuantizeLinear", "DequantizeLinear"):
-        readers = [node for node in graph.node if name in node.input]
+        readers = [node for node in graph.node if name in reads(node)]
         if len(readers) != 1 or readers[0].op_type != kind or readers[0].input[0] != name:
             return []
         chain.append(readers[0])
@@ -71,6 +72,6 @@ def _chain(graph: onnx.GraphProto, held: Constants) -> list[onnx.NodeProto]:
 
 
 def _drop_unread_(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input}
+    read = {name for node in graph.node for name in reads(node)}
     for item in [item for item in graph.initializer if item.name not in read]:
         graph.initializer.remove(item)

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from tasks.measure.nested import reads
 from tasks.quantize.products import Arithmetic, Integers, patches, product
 
 Array = npt.NDArray[Any]
@@ -33,7 +34,7 @@ class Emulator:
     def __init__(self, model: onnx.ModelProto, arithmetic: Arithmetic) -> None:
         self._graph, self._arithmetic, self._model = model.graph, arithmetic, model
         self._constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-        self._makers = {output: node for node in model.graph.node for output in node.output}
+        self._makers = {output: node for node in model.graph.node for output in node.output if output}
         self._sessions: dict[int, onnxruntime.InferenceSession] = {}
 
     def run(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -60,10 +61,11 @@ class Emulator:
         return node.op_type in OPERATIONS and fed == ["DequantizeLinear"] * 2
 
     def _float(self, place: int, node: onnx.NodeProto, values: Mapping[str, Array]) -> dict[str, Array]:
-        feeds = {name: values[name] for name in node.input if name}
+        feeds = {name: values[name] for name in reads(node)}
         if place not in self._sessions:
             self._sessions[place] = _open_node(node, feeds, self._model)
-        return dict(zip(node.output, self._sessions[place].run(list(node.output), feeds), strict=True))
+        made = [name for name in node.output if name]
+        return dict(zip(made, self._sessions[place].run(made, feeds), strict=True))
 
     def _integer(self, node: onnx.NodeProto, values: Mapping[str, Array]) -> Array:
         """What the operation gives on, on the grid of the QuantizeLinear behind it where there is one."""
@@ -102,7 +104,7 @@ class Emulator:
         return sum(max(1, len(self._readers(other.output[0]))) for other in self._readers(level)) == 1
 
     def _readers(self, name: str) -> list[onnx.NodeProto]:
-        return [other for other in self._graph.node if name in other.input]
+        return [other for other in self._graph.node if name in reads(other)]
 
     def _quantized(self, name: str, values: Mapping[str, Array]) -> _Quantized:
         maker = self._makers[name]
@@ -169,7 +171,8 @@ def _open_node(
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
         for name, array in feeds.items()
     ]
-    graph = helper.make_graph([node], "node", ends, [helper.make_empty_tensor_value_info(name) for name in node.output])
+    made = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    graph = helper.make_graph([node], "node", ends, made)
     single = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from tasks.measure.nested import reads
 from tasks.quantize.inner import Values, inner_values
 from tasks.quantize.layers import layers, nearest, own, replace_, unshared
 
@@ -81,7 +82,7 @@ def correct_biases(
 
 
 def _pairs(graph: onnx.GraphProto, stored: set[str]) -> Iterator[_Pair]:
-    uses = Counter(name for node in graph.node for name in node.input) + Counter(item.name for item in graph.output)
+    uses = Counter(name for node in graph.node for name in reads(node)) + Counter(item.name for item in graph.output)
     readers = {name: node for node in graph.node for name in node.input}
     for node in graph.node:
         if node.op_type != "Conv" or not _owned(node, stored, uses):

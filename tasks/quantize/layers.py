@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from tasks.measure.nested import captured
 from tasks.quantize.inner import Values, inner_values
 from tasks.quantize.products import patches
 
@@ -121,7 +122,7 @@ def own(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, onnx.TensorP
 def unshared(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with a constant of its own wherever a node reads one that others read too: files merge equal ones."""
     made, constants = own(model)
-    seen: set[str] = set()
+    seen = constants.keys() & {name for node in made.graph.node for name in captured(node)}
     for node in made.graph.node:
         for place, name in enumerate(node.input):
             if name in seen:

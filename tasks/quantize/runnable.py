@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unimplemented
 
 from tasks.measure.runtime import open_session
+
+ANYWHERE: Final = ("int8", "int4_weight_only")  # schemes whose files ask for nothing rare
+
+
+@contextmanager
+def runnable(scheme: str) -> Iterator[None]:
+    """Within it ONNX Runtime opens what the scheme has made of a float file that it could open.
+
+    Raises:
+        ValueError: the runtime lacks an operation or a type; says which.
+    """
+    try:
+        yield
+    except (Fail, InvalidGraph, Unimplemented) as error:
+        said = " ".join(str(error).rpartition(" : ")[2].split())
+        reason = re.sub(r"^Load model from .* failed: ?", "", said).rstrip(".")
+        others = " or ".join(name for name in ANYWHERE if name != scheme)
+        raise ValueError(
+            f"quantize.scheme {scheme}: ONNX Runtime {onnxruntime.__version__} cannot run its file here: {reason}; "
+            f"{others} would do"
+        ) from None
 
 
 def prove_runnable(path: Path, scheme: str) -> None:
@@ -17,11 +42,5 @@ def prove_runnable(path: Path, scheme: str) -> None:
     Raises:
         ValueError: the runtime lacks an operation or a type; says which.
     """
-    try:
+    with runnable(scheme):
         open_session(path)
-    except (Fail, InvalidGraph, Unimplemented) as error:
-        reason = " ".join(str(error).rpartition(" : ")[2].split())
-        raise ValueError(
-            f"quantize.scheme {scheme}: ONNX Runtime {onnxruntime.__version__} cannot run its file here: {reason}; "
-            "int8 or int4_weight_only would do"
-        ) from None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from tasks.measure.nested import reads
 from tasks.quantize.inner import Values, inner_values
 from tasks.quantize.layers import Layer, attributes, layers, replace_, unshared
 
@@ -82,7 +83,7 @@ def _multiply_(arrays: dict[str, npt.NDArray[Any]], name: str, axis: int, factor
 
 
 def _tensors(graph: onnx.GraphProto, arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[_Tensor]:
-    uses = Counter(name for node in graph.node for name in node.input) + Counter(item.name for item in graph.output)
+    uses = Counter(name for node in graph.node for name in reads(node)) + Counter(item.name for item in graph.output)
     makers = {name: node for node in graph.node for name in node.output}
     readers: dict[str, list[Layer]] = {}
     for layer in layers(graph):

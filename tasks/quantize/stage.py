@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
+import torch
 from safetensors.torch import save_file
 
 from tasks import checkpoint
@@ -20,12 +22,15 @@ from tasks.params import Int8, Quantize
 from tasks.quantize.judge import shipped
 from tasks.quantize.ladder import Rung, climb
 from tasks.quantize.retrain import Coach
-from tasks.quantize.runnable import prove_runnable
+from tasks.quantize.runnable import prove_runnable, runnable
 from tasks.quantize.schemes import SCHEMES, Made
 from tasks.quantize.temperature import calibrate_
 from tasks.quantize.trained import TRAINED
 from tasks.training.curves import write_curves, write_rows
 from tasks.training.scratch import scratch_of
+
+log = logging.getLogger(__name__)
+FOR_GPUS: Final = frozenset({"int8_symmetric", "fp8"})
 
 
 def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
@@ -39,7 +44,8 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
         seed,
         scratch_of(files.scratch, "quantize", data.card.sha256),
     )
-    (quantized, facts), rungs = _made(model, params, data, seed, coach)
+    with runnable(params.scheme):
+        (quantized, facts), rungs = _made(model, params, data, seed, coach)
     folder = files.writes["quantized"]
     folder.mkdir()
     path = folder / "model.onnx"
@@ -71,12 +77,16 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same, each operation called as its output: files have no other names for them."""
     for node in model.graph.node:
-        node.name = node.output[0]
+        node.name = next(filter(None, node.output))  # an LSTM may have its last state alone
     return model
 
 
 def _made(model: onnx.ModelProto, params: Quantize, data: Splits, seed: int, coach: Coach) -> tuple[Made, list[Rung]]:
     """The file with its facts, and the rungs that led to it."""
+    if params.scheme in FOR_GPUS and not torch.cuda.is_available():
+        log.warning(
+            "quantize.scheme %s is for GPUs and none is here: its file is checked on the CPU only", params.scheme
+        )
     if params.scheme in TRAINED:
         return TRAINED[params.scheme](model, params, data, seed, coach), []
     if not (isinstance(params, Int8) and params.ladder):

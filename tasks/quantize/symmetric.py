@@ -14,6 +14,7 @@ import onnx
 from ml_dtypes import float8_e4m3fn
 from onnx import helper, numpy_helper
 
+from tasks.measure.nested import reads
 from tasks.quantize.calibration import Range
 from tasks.quantize.layers import HEAVY, layers, own
 
@@ -35,16 +36,16 @@ def quantize_symmetric(model: onnx.ModelProto, ranges: Mapping[str, Range], leve
     """
     made, constants = own(model)
     graph = made.graph
-    reads = [(node, place) for node in graph.node for place in _places(node, graph)]
+    fed = [(node, place) for node in graph.node for place in _places(node, graph)]
     pairs: dict[str, list[onnx.NodeProto]] = {}
     for layer in layers(graph):
         axis = len(constants[layer.weight].dims) - 1 if layer.upright else 0
         pairs[layer.weight] = [_weight_(graph, constants[layer.weight], axis, levels)]
-    for node, place in reads:
+    for node, place in fed:
         name = node.input[place]
         if name in ranges and name not in pairs:
             pairs[name] = _activation_(graph, name, max(-ranges[name][0], ranges[name][1]), levels)
-    for node, place in reads:
+    for node, place in fed:
         if node.input[place] in pairs:
             node.input[place] = pairs[node.input[place]][-1].output[0]
     outputs = {name for node in graph.node for name in node.output}
@@ -55,7 +56,7 @@ def quantize_symmetric(model: onnx.ModelProto, ranges: Mapping[str, Range], leve
     graph.node.extend(nodes)
     if levels == "fp8":
         _spell_out_relu_(graph)
-    for layer_weight in set(pairs) & constants.keys() - {name for node in graph.node for name in node.input}:
+    for layer_weight in set(pairs) & constants.keys() - {name for node in graph.node for name in reads(node)}:
         graph.initializer.remove(constants[layer_weight])
     return made
 
@@ -99,7 +100,7 @@ def _heavy_before(name: str, makers: Mapping[str, onnx.NodeProto]) -> set[str]:
         seen.add(current)
         if makers[current].op_type in HEAVY:
             found.add(current)
-        waiting += makers[current].input
+        waiting += reads(makers[current])
     return found
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import version_converter
 from toy import blobs, card, network
 
 from tasks.data.splits import Splits
 from tasks.export import pt2
 from tasks.export.formats import FORMATS, Format, Source, export_all
 from tasks.export.onnx import export
+from tasks.export.opset import convert
 from tasks.export.packed import packed
 from tasks.export.parity import Parity, parity, refuse_difference
 from tasks.extras import EXTRAS
@@ -24,6 +26,7 @@ from tasks.measure.runtime import answers, open_onnxruntime
 from tasks.measure.size import deployed_bytes
 from tasks.params import Exports
 from tasks.quantize.int8 import quantize
+from tasks.quantize.narrow import narrow, store_narrow
 
 SAMPLES = blobs(30)
 DATA = Splits(card((4,)), SAMPLES, SAMPLES, SAMPLES, SAMPLES)
@@ -110,6 +113,28 @@ def test_an_operation_that_the_opset_lacks_is_named_with_one_that_has_it(sources
     source = Source("pruned", tmp_path / "gelu.onnx", sources[0].network, integer=True)
     with pytest.raises(ValueError, match=r"^evaluate\.exports\.opset is 15: Gelu cannot be said in it; 20 would do$"):
         export_all([source], Exports(formats=["onnx"], opset=15), DATA, tmp_path)
+
+
+def test_a_four_bit_file_says_which_opset_has_its_type(sources, tmp_path):
+    integer = onnx.load(sources[1].file)
+    bits = {node.output[0]: 4 for node in integer.graph.node if node.op_type == "Gemm"}
+    onnx.save(store_narrow(narrow(integer, bits)), tmp_path / "w4.onnx")
+    source = Source("quantized", tmp_path / "w4.onnx", sources[1].network, integer=True)
+    with pytest.raises(
+        ValueError, match=r"^evaluate\.exports\.opset is 20: Cast of INT4 cannot be said in it; 21 would do$"
+    ):
+        export_all([source], Exports(formats=["onnx"], opset=20), DATA, tmp_path)
+    assert [entry["file"] for entry in export_all([source], Exports(formats=["onnx"], opset=21), DATA, tmp_path)]
+
+
+def test_whatever_the_converter_raises_names_the_opset_and_one_that_would_do(sources, tmp_path):
+    graph = onnx.load(sources[0].file)
+    graph.graph.node[0].input[0] = "nowhere"
+    onnx.save(graph, tmp_path / "broken.onnx")
+    with pytest.raises(version_converter.ConvertError):  # which is no RuntimeError
+        version_converter.convert_version(graph, 21)
+    with pytest.raises(ValueError, match=r"^evaluate\.exports\.opset is 21: Input nowhere is undefined!; 20 would do$"):
+        convert(tmp_path / "broken.onnx", tmp_path / "m.onnx", 21, dynamic_batch=True, field="evaluate.exports")
 
 
 def test_a_file_that_answers_otherwise_is_refused(sources, tmp_path):

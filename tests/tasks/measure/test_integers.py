@@ -1,6 +1,7 @@
 import numpy as np
 import onnx
 import pytest
+from branches import branching
 from graphs import conv_net, graph, inputs
 from onnx import helper
 
@@ -62,6 +63,15 @@ def test_an_operation_without_an_integer_kernel_says_so(tmp_path):
     nodes = [helper.make_node("ConvTranspose", ["x", "w"], ["logits"])]
     _, kinds, reasons = listed(graph(nodes, [("w", np.ones((1, 2, 3, 3), np.float32))]), tmp_path)
     assert kinds == ["float"] and reasons == ["ONNX Runtime has no 8-bit kernel for ConvTranspose on the CPU"]
+
+
+def test_products_in_a_branch_are_listed_with_their_weights_and_reasons(tmp_path):
+    found, kinds, reasons = listed(branching(), tmp_path)
+    assert [entry.name for entry in found] == ["1. Gemm 4x6", "2. MatMul 6x6", "3. MatMul 6x6", "4. Gemm 6x3"]
+    assert set(kinds) == {"float"} and set(reasons) == {"its input is not quantized"}
+    found, kinds, reasons = listed(quantized(branching()), tmp_path)
+    assert kinds == ["float", "float", "float", "integer"] and integer_op_share(found) == 1 / 4
+    assert reasons[0].startswith("its output goes on in float, to If") and reasons[1] == "its input is not quantized"
 
 
 def test_nothing_to_compute_leaves_nothing_in_float(tmp_path):

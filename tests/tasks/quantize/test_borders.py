@@ -1,6 +1,7 @@
 import numpy as np
 import onnx
 import pytest
+from branches import branch_on
 from graphs import answers, conv_net, graph, inputs
 from learning import int8
 from onnx import helper, numpy_helper
@@ -77,6 +78,23 @@ def test_channels_of_their_own_mean_keep_it():
     assert {"Sub", "Mul"} < set(kinds(by_channel))
     alike = int8(normalised([[[60.0]], [[60.0]]], [[[0.01]], [[0.01]]], 2), x, "signed")
     assert not {"Sub", "Mul"} & set(kinds(alike))
+
+
+def test_a_normalisation_that_a_branch_reads_too_stays(tmp_path):
+    made = normalised([[[73.3]]], [[[0.011]]])
+    bodies = [[helper.make_node(kind, ["scaled"], [kind])] for kind in ("Tanh", "Neg")]
+    nodes = [
+        *list(made.graph.node)[:3],
+        *branch_on("chosen", ["batch", 1, 6, 6], "conv", *bodies),
+        helper.make_node("GlobalAveragePool", ["chosen"], ["pool"], "pool"),
+        helper.make_node("Flatten", ["pool"], ["logits"], "flat"),
+    ]
+    constants = [(item.name, numpy_helper.to_array(item)) for item in made.graph.initializer]
+    model = graph(nodes, [*constants, ("zero", np.float32(0))], shape=(1, 6, 6))
+    found = int8(model, GREYS, "signed")
+    assert {"Sub", "Mul"} < set(kinds(found))
+    expected = answers(model, GREYS, tmp_path)
+    assert np.abs(answers(found, GREYS, tmp_path) - expected).max() < 0.03 * np.ptp(expected)
 
 
 def test_the_last_product_gives_floats_out_of_an_integer_kernel(tmp_path):

@@ -8,7 +8,9 @@ from tasks.params import Calibration, Entropy, Mse, Percentile
 from tasks.quantize.calibration import (
     CALIBRATIONS,
     LEVELS,
+    SHRINKS,
     Histogram,
+    _divergence,
     _levels,
     chooser,
     entropy,
@@ -126,6 +128,39 @@ def test_mse_is_never_worse_than_min_max(data):
 def test_one_outlier_does_not_take_the_range(choose, below):
     """Up to 500 for min_max, where 20,000 of 20,001 values lie below five."""
     assert choose(histogram(DISTRIBUTIONS["outlier"]))[1] < below
+
+
+def kept(seen, low, high):
+    """KL(clipped || levels), in nats, bin by bin: what falls outside is moved to the outermost bins inside, and each of
+    256 levels spreads what lay inside evenly over those of its bins that hold anything."""
+    scale = (high - low) / 255
+    inside = [place for place, centre in enumerate(seen.centres) if low <= centre <= high]
+    clipped = {place: float(seen.counts[place]) for place in inside}
+    clipped[inside[0]] += sum(seen.counts[: inside[0]])
+    clipped[inside[-1]] += sum(seen.counts[inside[-1] + 1 :])
+    by_level = {}
+    for place in (place for place in inside if clipped[place]):
+        level = min(max(np.rint(seen.centres[place] / scale) + round(-low / scale), 0), 255)
+        by_level.setdefault(level, []).append(place)
+    spread = {place: sum(seen.counts[places]) / len(places) for places in by_level.values() for place in places}
+    shares = [(clipped[place] / sum(clipped.values()), spread[place] / sum(spread.values())) for place in spread]
+    return sum(share * np.log(share / max(found, 1e-12)) for share, found in shares)
+
+
+@pytest.mark.parametrize("data", ["normal", "relu", "tails", "negative"])
+def test_entropy_is_the_range_with_the_least_divergence(data):
+    seen = histogram(DISTRIBUTIONS[data], bins=600)
+    ranges = [(seen.low * shrink, seen.high * shrink) for shrink in SHRINKS[::5]]
+    costs = [kept(seen, *bounds) for bounds in ranges]
+    assert [_divergence(seen, *bounds) for bounds in ranges] == pytest.approx(costs, abs=1e-9)
+    assert max(costs) > 1.2 * min(costs) and kept(seen, *entropy(seen)) <= min(costs) + 1e-9
+
+
+def test_entropy_cuts_a_long_tail_off_while_few_values_lie_in_it():
+    body = np.abs(DISTRIBUTIONS["normal"])
+    tails = [np.append(body, np.linspace(4, 20, count)) for count in (20, 4_000)]
+    rare, common = (entropy(histogram(values))[1] for values in tails)
+    assert 3 < rare < 5 and common == 20
 
 
 def test_mse_weighs_how_far_an_outlier_lies():

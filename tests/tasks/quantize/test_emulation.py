@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+from branches import branching, last_state
 from graphs import answers, conv_net, graph, inputs
 from learning import logit_step
 from onnx import helper
@@ -117,6 +118,14 @@ def test_signed_bytes_do_not_where_sums_are_large():
     fits, overflows = pairs < 256, pairs > 260  # 32767 is 258 times 127
     assert fits.any() and np.array_equal(saturating[fits], exact[fits])
     assert overflows.any() and (saturating[overflows] < exact[overflows]).mean() > 0.7  # the output's steps hide some
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("source", [branching, last_state])
+def test_branches_that_read_from_around_them_and_outputs_that_none_wants(source, arithmetic, tmp_path):
+    model, x = quantized(source()), inputs(40, (4,), seed=2)
+    found, expected = Emulator(model, arithmetic).run(x), answers(model, x, tmp_path)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.ptp(expected))
 
 
 def test_padding_that_the_node_finds_out_itself_is_refused():

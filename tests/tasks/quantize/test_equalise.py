@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from branches import branch_on
 from graphs import answers, conv_net, graph, inputs
 from onnx import helper, numpy_helper
 
@@ -116,3 +117,17 @@ def test_equal_biases_do_not_keep_two_convolutions_apart():
     model.graph.node[2].input.append("b1")
     model.graph.initializer[2].CopyFrom(numpy_helper.from_array(SECOND[:4], "w2"))
     assert equalise(model)[1] == 1
+
+
+def test_channels_that_a_branch_reads_are_left_alone(tmp_path):
+    made = chain(SECOND)
+    bodies = [[helper.make_node(kind, ["between"], [kind])] for kind in ("Tanh", "Softplus")]
+    nodes = [
+        *list(made.graph.node)[:3],
+        *branch_on("chosen", ["batch", 4, 8, 8], "c2", *bodies),
+        helper.make_node("GlobalAveragePool", ["chosen"], ["pool"]),
+        helper.make_node("Flatten", ["pool"], ["logits"]),
+    ]
+    model, x = graph(nodes, [*stored(made).items(), ("zero", np.float32(0))]), inputs()
+    even, count = equalise(model)
+    assert count == 0 and np.array_equal(answers(even, x, tmp_path), answers(model, x, tmp_path))

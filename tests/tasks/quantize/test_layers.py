@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from branches import branching
 from graphs import conv_net, graph, inputs
 from onnx import helper, numpy_helper
 from torch.nn import functional as F
 
 from tasks.quantize.inner import inner_values
-from tasks.quantize.layers import grams, layers, output_error
+from tasks.quantize.layers import grams, layers, output_error, unshared
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((6, 2, 3, 2)).astype(np.float32)
@@ -78,3 +79,11 @@ def test_inner_values_are_seen_unfused_and_the_input_too():
     weights = {item.name: numpy_helper.to_array(item).copy() for item in conv_net().graph.initializer}
     wanted = F.conv2d(*(torch.from_numpy(a) for a in (x, weights["conv1.weight"], weights["conv1.bias"])), padding=1)
     np.testing.assert_allclose(found["conv1"], wanted.numpy(), atol=1e-5)
+
+
+def test_a_weight_that_a_branch_reads_too_is_no_layer_s_own():
+    model = branching()
+    model.graph.node[-1].input[1] = "inner"
+    made = unshared(model)
+    assert made.graph.node[-1].input[1] != "inner" and made.graph.node[0].input[1] == "first"
+    assert {"inner", made.graph.node[-1].input[1]} <= {item.name for item in made.graph.initializer}

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from branches import branch_on
 from graphs import answers, graph, inputs
 from onnx import helper, numpy_helper
 
@@ -101,6 +102,15 @@ def test_inputs_become_even_with_alpha_one():
 def test_a_tensor_that_something_else_reads_too_is_left_alone():
     source = model("LayerNormalization")
     source.graph.node.append(helper.make_node("Neg", ["hidden"], ["other"]))
+    even, count = smooth(source, lambda: iter([X]), 0.5)
+    assert count == 0 and even.SerializeToString() == source.SerializeToString()
+
+
+def test_a_tensor_that_a_branch_reads_too_is_left_alone():
+    source = model("LayerNormalization")
+    bodies = [[helper.make_node(kind, ["hidden"], [kind])] for kind in ("Neg", "Abs")]
+    source.graph.node.extend(branch_on("other", ["batch", FEATURES], "x", *bodies))
+    source.graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
     even, count = smooth(source, lambda: iter([X]), 0.5)
     assert count == 0 and even.SerializeToString() == source.SerializeToString()
 

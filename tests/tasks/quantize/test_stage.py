@@ -172,7 +172,6 @@ def test_training_without_samples_is_refused(reads, tmp_path):
     ("wrong", "message"),
     [
         ({"max_drop": -0.1}, r"max_drop\s+Input should be greater than or equal to 0"),
-        ({"scheme": "qat", "bits": 9}, r"qat\.bits"),
         ({"scheme": "qat", "bits": 1}, r"qat\.bits"),
         ({"scheme": "mixed", "bits": 8}, r"mixed\.bits"),
         ({"training": {"train": {"precision": "bfloat16"}}}, "256 levels need the digits of float32"),
@@ -187,10 +186,11 @@ def test_params_that_cannot_be_are_refused(wrong, message):
         TypeAdapter(Quantize).validate_python(wrong)
 
 
-@pytest.mark.parametrize("bits", [0, 9])
-def test_bits_that_cannot_be_are_refused(bits):
-    with pytest.raises(ValidationError, match=r"int4_weight_only\.bits"):
-        TypeAdapter(Quantize).validate_python({"scheme": "int4_weight_only", "bits": bits})
+@pytest.mark.parametrize(("bits", "limit"), [(0, "greater than or equal to 2"), (9, "less than or equal to [48]")])
+@pytest.mark.parametrize("scheme", ["int4_weight_only", "mixed", "qat"])
+def test_bits_that_cannot_be_are_refused_with_the_limit(scheme, bits, limit):
+    with pytest.raises(ValidationError, match=rf"{scheme}\.bits\s+Input should be {limit}"):
+        TypeAdapter(Quantize).validate_python({"scheme": scheme, "bits": bits})
 
 
 @pytest.mark.parametrize("params", [{"scheme": "int8"}, {"scheme": "int4_weight_only", "rounding": {"method": "gptq"}}])

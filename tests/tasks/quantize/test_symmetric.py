@@ -1,6 +1,7 @@
 import numpy as np
 import onnx
 import pytest
+from branches import branching
 from graphs import answers, conv_net, graph, inputs
 from onnx import helper, numpy_helper
 
@@ -118,3 +119,10 @@ def test_in_e4m3_the_runtime_answers_nearly_as_in_float_though_it_drops_relu_bef
     assert kinds == [onnx.TensorProto.FLOAT8E4M3FN] * 3
     expected = answers(model, x, tmp_path)
     assert 0 < np.abs(answers(small, x, tmp_path) - expected).max() < 0.1 * np.ptp(expected)
+
+
+def test_a_weight_that_a_branch_reads_too_stays_for_it():
+    model = branching()
+    model.graph.node[-1].input[1] = "inner"
+    held = {item.name for item in quantize_symmetric(model, {}).graph.initializer}
+    assert {"inner", "inner.level"} <= held and "first" not in held
