@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from flows.workspace import tracked
 from tasks.adapters.registry import open_registry
+from tasks.export.packed import SUFFIX, unpacked
 from tasks.measure.drift import Shift
 from tasks.params import load_params
 from tasks.served import Served, on_device
@@ -49,13 +50,32 @@ def _place(name: str) -> tuple[Path, str]:
 def _in_folder(folder: Path, profile: str) -> Served:
     deploy = folder / "deploy.json"
     if profile or (deploy.is_file() and "profiles" in json.loads(deploy.read_text(encoding="utf-8"))):
-        return on_device(folder, profile)
-    if lacking := [part for part in ("deploy.json", "model.onnx") if not (folder / part).is_file()]:
+        return on_device(folder, profile, _expanded)
+    model = folder / "model.onnx"
+    if lacking := [file.name for file in (deploy, model) if not (file.is_file() or _packed(file).is_file())]:
         raise ValueError(
             f"--model {folder}: holds no {' and no '.join(lacking)}; name a variant's folder, such as "
             "artifacts/quantized, or a version's number or alias"
         )
-    return Served(folder, folder / "model.onnx")
+    return Served(folder, _expanded(model))
+
+
+def _packed(file: Path) -> Path:
+    return file.with_name(file.name + SUFFIX)
+
+
+def _expanded(file: Path) -> bytes:
+    """What the file holds; where it lies there packed alone, that is expanded in memory, once.
+
+    Raises:
+        ValueError: the packed file is damaged, or none.
+    """
+    if file.is_file() or not _packed(file).is_file():
+        return file.read_bytes()
+    try:
+        return unpacked(_packed(file).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{_packed(file)}: {error}") from None
 
 
 def drift_text(found: Sequence[Shift]) -> str:

@@ -35,10 +35,10 @@ class Served:
     predict takes what MLflow hands over, a table or the array `x`; encode and answer are its two halves.
     """
 
-    def __init__(self, folder: Path, file: Path, runtime: str = "onnxruntime", threads: int = 1) -> None:
-        """Read deploy.json of `folder`, and open `file`."""
+    def __init__(self, folder: Path, model: Path | bytes, runtime: str = "onnxruntime", threads: int = 1) -> None:
+        """Read deploy.json of `folder`, and open `model`, an ONNX file or what one holds."""
         self.deploy = _deploy(folder)
-        self.logits = RUNTIMES[runtime](file, threads)
+        self.logits = RUNTIMES[runtime](model, threads)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """A row for each sample: `label`, and `probability CLASS` for each class."""
@@ -85,11 +85,11 @@ class Served:
         return labelled(self.logits(x), self.deploy["classes"])
 
 
-def on_device(folder: Path, name: str = "") -> Served:
+def on_device(folder: Path, name: str = "", read: Callable[[Path], bytes] = Path.read_bytes) -> Served:
     """As deploy.json of `folder` says that a device is served: the file, its runtime and the number of threads.
 
     name: of the profile; empty, the first that anything is served on. Where its runtime is not installed, ONNX Runtime
-    reads the same file.
+    reads the same file. read: gives what the file held when it was measured.
 
     Raises:
         ValueError: there is no such profile, nothing is served on it, or the file is not the one that was measured.
@@ -107,12 +107,13 @@ def on_device(folder: Path, name: str = "") -> Served:
         raise ValueError(
             f"{folder}: serves {served['file']} by {runtime}; a file in there would do, by {' or '.join(RUNTIMES)}"
         )
-    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != served["sha256"]:
+    model = read(file)
+    if (found := hashlib.sha256(model).hexdigest()) != served["sha256"]:
         raise ValueError(f"{file}: its sha256 is {found[:12]}, of what was measured it is {served['sha256'][:12]}")
     if not find_spec(runtime):
         log.warning("%s was fastest in %s, which is not installed; onnxruntime serves it", name, runtime)
         runtime = "onnxruntime"
-    return Served(folder, file, runtime, served["threads"])
+    return Served(folder, model, runtime, served["threads"])
 
 
 def _deploy(folder: Path) -> dict[str, Any]:
@@ -120,16 +121,16 @@ def _deploy(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _open_onnxruntime(file: Path, threads: int) -> Logits:
+def _open_onnxruntime(model: Path | bytes, threads: int) -> Logits:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda x: np.asarray(session.run(None, {"x": x})[0])
 
 
-def _open_openvino(file: Path, threads: int) -> Logits:
+def _open_openvino(model: Path | bytes, threads: int) -> Logits:
     import openvino
 
     settings = {
@@ -137,11 +138,12 @@ def _open_openvino(file: Path, threads: int) -> Logits:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
     return lambda x: np.asarray(request.infer([x], share_inputs=True)[0])
 
 
-RUNTIMES: Final[Mapping[str, Callable[[Path, int], Logits]]] = {
+RUNTIMES: Final[Mapping[str, Callable[[Path | bytes, int], Logits]]] = {
     "onnxruntime": _open_onnxruntime,
     "openvino": _open_openvino,
 }

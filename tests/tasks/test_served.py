@@ -113,17 +113,18 @@ def test_without_a_name_it_is_the_first_that_anything_is_served_on(tmp_path, ope
 def test_openvino_serves_where_the_record_says_so(tmp_path, monkeypatch):
     asked = []
 
-    def compile_model(path, device, settings):
-        asked.append((path, device, settings["INFERENCE_NUM_THREADS"]))
+    def compile_model(model, device, settings):
+        asked.append((model, device, settings["INFERENCE_NUM_THREADS"]))
         request = SimpleNamespace(infer=lambda inputs, share_inputs: [np.float32([[0, 1], [1, 0]])])
         return SimpleNamespace(create_infer_request=lambda: request)
 
-    openvino = SimpleNamespace(Core=lambda: SimpleNamespace(compile_model=compile_model))
+    core = SimpleNamespace(compile_model=compile_model, read_model=lambda content: ("read", content))
+    openvino = SimpleNamespace(Core=lambda: core)
     monkeypatch.setitem(sys.modules, "openvino", openvino)
     monkeypatch.setattr(module, "find_spec", lambda package: package)
     served = on_device(hand_over(tmp_path, fast=("openvino", 2)), "fast")
     assert served.predict(X)["label"].tolist() == ["yes", "no"]
-    assert asked == [(str(tmp_path / "model/model.onnx"), "CPU", 2)]
+    assert asked == [(("read", (tmp_path / "model/model.onnx").read_bytes()), "CPU", 2)]
 
 
 def test_a_runtime_that_is_not_here_is_named_and_onnx_runtime_takes_the_file(tmp_path, monkeypatch, opened, caplog):
