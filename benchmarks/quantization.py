@@ -114,7 +114,8 @@ def drop(model: str, scheme: str, seed: int, splits: Splits) -> Row:
     reads = {"data": artifacts / "data", "split": artifacts / "split.npz", "teacher": teacher, "pruned": source}
     begun = time.process_time()
     files = Files(reads, {"quantized": target / "quantized", "diary": target / "diary"}, fashion.WORK / "scratch")
-    figures = quantize(params, seed, files)
+    budget = load_params(fashion.RECIPE).budget
+    figures = quantize(params, budget.max_accuracy_drop, budget.max_class_recall_drop, seed, files)
     right = [correct(file, splits) for file in (source / "model.onnx", target / "quantized" / "model.onnx")]
     np.save(target / "right.npy", np.stack(right))
     found = paired_drop(*right)

@@ -94,7 +94,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     ),
     "quantize": Stage(
         "tasks.quantize.stage:quantize",
-        ("quantize", "seed"),
+        ("quantize", "budget.max_accuracy_drop", "budget.max_class_recall_drop", "seed"),  # the ladder's limits
         DATA | CORESET | _variants("teacher", "pruned"),
         _variants("quantized"),
         {"diary": "reports/quantization"},
@@ -114,7 +114,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "register": Stage(
         "tasks.register:register",
         ("register", "tracking"),
-        {"data": DATA["data"], "summary": "reports/summary.json"} | VARIANTS,
+        {"data": DATA["data"], "summary": "reports/summary.json", "deploy": "artifacts/deploy"} | VARIANTS,
         {},
         {"card": "reports/model_card.md"},
     ),

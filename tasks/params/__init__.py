@@ -4,12 +4,13 @@ Every default of the project lives here. Imports nothing heavy, so that `downsiz
 """
 
 from tasks.params.coreset import Coreset, Herding, KCenter, RandomSelection
+from tasks.params.criterion import Criterion
 from tasks.params.data import Expectation, Ingest, Range, Split, Validate
 from tasks.params.deployment import ExportFormat, Exports, Profile, Runtime
 from tasks.params.distill import Assistant, Distill
 from tasks.params.judging import Expect, Judge, Proxy
 from tasks.params.outcome import Budget, Corruptions, Evaluate, Register, Tracking
-from tasks.params.prune import ChannelPruning, Criterion, Prune, Schedule, UnstructuredPruning
+from tasks.params.prune import ChannelPruning, Prune, Schedule, UnstructuredPruning
 from tasks.params.quantize import (
     Activation,
     AdaRound,
@@ -25,12 +26,14 @@ from tasks.params.quantize import (
     Int8,
     Int8Dynamic,
     Int8Symmetric,
+    MinMax,
     Mixed,
     Mse,
     Percentile,
     Qat,
     Quantize,
     Rounding,
+    Rtn,
     Static,
     StaticInt8,
 )
@@ -87,6 +90,7 @@ __all__ = [
     "KernelRidge",
     "Live",
     "Loss",
+    "MinMax",
     "Mixed",
     "Mse",
     "Notify",
@@ -103,6 +107,7 @@ __all__ = [
     "Register",
     "Retraining",
     "Rounding",
+    "Rtn",
     "Runtime",
     "Schedule",
     "Search",

@@ -1,60 +1,27 @@
-"""prune: criteria, schedules, targets and recovery."""
+"""prune: patterns, schedules, targets and recovery."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from tasks.params.criterion import L1, L2, ChannelCriterion, HeadCriterion, WeightCriterion
 from tasks.params.section import Count, NonNegative, Section, Share
 from tasks.params.training import Answers, Clean, Kd, Losses, Train, refuse_unkept
 
-
-class Random(Section):
-    method: Literal["random"]
-
-
-class L1(Section):
-    method: Literal["l1"]
-
-
-class L2(Section):
-    method: Literal["l2"]
-
-
-class BnScale(Section):
-    method: Literal["bn_scale"]
-
-
-class Taylor(Section):
-    method: Literal["taylor"]
-
-
-class Fpgm(Section):
-    method: Literal["fpgm"]
-
-
-class Lamp(Section):
-    method: Literal["lamp"]
-
-
-class Wanda(Section):
-    method: Literal["wanda"]
-
-
-class SparseGpt(Section):
-    method: Literal["sparsegpt"]
-
-
-Criterion = Annotated[
-    Random | L1 | L2 | BnScale | Taylor | Fpgm | Lamp | Wanda | SparseGpt, Field(discriminator="method")
-]
-ChannelCriterion = Annotated[Random | L1 | L2 | BnScale | Taylor | Fpgm, Field(discriminator="method")]
-HeadCriterion = Annotated[Random | L1 | L2 | Taylor | Fpgm, Field(discriminator="method")]
-WeightCriterion = Annotated[Random | L1 | L2 | Taylor | Lamp | Wanda | SparseGpt, Field(discriminator="method")]
 Scope = Literal["auto", "sensitivity", "uniform", "global", "isomorphic"]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+def _listed(given: object) -> object:
+    if isinstance(given, str):
+        raise ValueError(f"names come as a list; [{given}] would do")
+    return given
+
+
+Names = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_listed)]
 
 
 class OneShot(Section):
@@ -117,8 +84,21 @@ def _kind(target: object) -> str:
     return "by_budget" if isinstance(target, str) else "by_share"
 
 
+def _share_of(measure: str) -> Callable[[object], object]:
+    """Refuses a bare number as target, which does not say of what it is a share."""
+
+    def check(target: object) -> object:
+        if isinstance(target, int | float):
+            raise ValueError(f"it must say of what; {{{measure}: {target}}} would do, or budget")
+        return target
+
+    return check
+
+
 Target = Annotated[
-    Annotated[CostTarget, Tag("by_share")] | Annotated[Literal["budget"], Tag("by_budget")], Discriminator(_kind)
+    Annotated[CostTarget, Tag("by_share")] | Annotated[Literal["budget"], Tag("by_budget")],
+    Discriminator(_kind),
+    BeforeValidator(_share_of("macs")),
 ]
 
 
@@ -138,20 +118,25 @@ class Ladder(Section):
 
 
 class Protect(Section):
-    """Layers that stay whole: the first one, and the last one; of channels, which the output keeps, that before it."""
+    """Layers that stay whole: the first one, and the last one; of channels, which the output keeps, that before it.
+
+    By pattern head these are attentions, by pattern layer the blocks that could go.
+    """
 
     first: bool = False
     last: bool = False
 
 
 class SparsityTarget(Section):
-    """Share of the weights that become zero."""
+    """Share of the weights that become zero, of those that `ignore` and `protect` leave."""
 
     sparsity: Share
 
 
 WeightTarget = Annotated[
-    Annotated[SparsityTarget, Tag("by_share")] | Annotated[Literal["budget"], Tag("by_budget")], Discriminator(_kind)
+    Annotated[SparsityTarget, Tag("by_share")] | Annotated[Literal["budget"], Tag("by_budget")],
+    Discriminator(_kind),
+    BeforeValidator(_share_of("sparsity")),
 ]
 
 
@@ -172,6 +157,18 @@ class Recovery(Section):
         return self
 
 
+# options of other patterns that are asked for here, and why a pattern has none: they would say nothing
+MEANINGLESS: Final = {
+    ("head", "round_to"): "heads go one by one",
+    ("layer", "scope"): "a block goes as a whole, the one first without which the loss is least",
+    ("layer", "round_to"): "a block goes as a whole",
+    ("layer", "criterion"): "the loss without a block decides which one goes",
+    ("unstructured", "round_to"): "weights go one by one",
+    ("n_m", "scope"): "of every m weights that follow each other n stay, in every layer alike",
+    ("n_m", "round_to"): "of every m weights that follow each other n stay",
+}
+
+
 class Pruning(Section):
     """What every pattern has.
 
@@ -180,9 +177,19 @@ class Pruning(Section):
     """
 
     ignore: Names = ()
+    protect: Protect = Protect()
     recalibrate: bool = True
     calibration_samples: Count = 256
     recovery: Recovery = Recovery()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_something(cls, given: object) -> object:
+        if isinstance(given, Mapping):
+            for option, value in given.items():
+                if reason := MEANINGLESS.get((str(given.get("pattern")), option)):
+                    raise ValueError(f"{option} is {value!r}, but {reason}; leave {option} out")
+        return given
 
 
 class ChannelPruning(Pruning):
@@ -194,7 +201,6 @@ class ChannelPruning(Pruning):
     schedule: Schedule = Linear(method="linear")
     sensitivity: Sensitivity = Sensitivity()
     round_to: Count = 4
-    protect: Protect = Protect()
     compensate: bool = False
 
 
@@ -237,7 +243,6 @@ class UnstructuredPruning(Pruning):
     criterion: WeightCriterion = L1(method="l1")
     # None: global, but with wanda and sparsegpt, which compare within a layer alone, uniform
     scope: Literal["global", "uniform"] | None = None
-    protect: Protect = Protect()
     schedule: Schedule = Cubic(method="cubic")
     sensitivity: Sensitivity = Sensitivity()
 
@@ -252,7 +257,7 @@ class UnstructuredPruning(Pruning):
 
 
 class NmPruning(Pruning):
-    """Of every `m` weights that follow each other along the inputs, `n` stay.
+    """Of every `m` weights that follow each other along the inputs, `n` stay, in every layer alike.
 
     target: budget takes them one by one, from m - 1 down to n, while the budget lasts.
     """
@@ -264,6 +269,13 @@ class NmPruning(Pruning):
     criterion: WeightCriterion = L1(method="l1")
     schedule: Schedule = OneShot(method="one_shot")
     sensitivity: Subset = Subset()
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _n_and_m_say(cls, given: object) -> object:
+        if given is not None and not isinstance(given, str):
+            raise ValueError("n and m say how much stays; budget would do, or leave target out")
+        return given
 
     @model_validator(mode="after")
     def _some_go(self) -> NmPruning:

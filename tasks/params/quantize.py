@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from tasks.params.retraining import Retraining
 from tasks.params.section import Count, NonNegative, Section, Share
@@ -80,6 +80,15 @@ class Gptq(Section):
 Rounding = Annotated[Rtn | AdaRound | Hqq | Gptq, Field(discriminator="method")]
 
 
+def _kind(allowed: object) -> str:
+    return "by_budget" if isinstance(allowed, str) else "by_share"
+
+
+MaxDrop = Annotated[
+    Annotated[NonNegative, Tag("by_share")] | Annotated[Literal["budget"], Tag("by_budget")], Discriminator(_kind)
+]
+
+
 class Static(Scheme):
     """What every scheme has whose activations have ranges of their own.
 
@@ -96,26 +105,27 @@ class Static(Scheme):
 class StaticInt8(Static):
     """8 bits for ONNX Runtime's and OpenVINO's kernels.
 
+    activation: type of the activations' bytes; auto: unsigned, but signed where those are clearly faster here.
     in_float: operations that stay so, each by the name of its output in the pruned file.
     """
 
     in_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
     portable: bool = True
     portable_samples: Count = 1000
+    activation: Activation | Literal["auto"] = "auto"
 
 
 class Int8(StaticInt8):
-    """activation: type of the activations' bytes; auto takes the one that is faster here.
+    """ladder: of remedies, each tried where the one before lost more than `max_drop`.
 
-    ladder: of remedies, each tried where the one before lost more accuracy than `max_drop` to the float file.
-    max_drop: of validation samples, share right in float less share right in integers.
+    max_drop: budget, against the teacher as the gate judges; or of validation samples the share right in float less the
+        share right in integers.
     training: the last rung; null leaves it out.
     """
 
     scheme: Literal["int8"]
-    activation: Activation | Literal["auto"] = "unsigned"
     ladder: bool = True
-    max_drop: NonNegative = 0.005
+    max_drop: MaxDrop = "budget"
     training: Retraining | None = Retraining()
 
 
@@ -126,9 +136,8 @@ class Mixed(StaticInt8):
     """
 
     scheme: Literal["mixed"]
-    activation: Activation = "unsigned"
     bits: Annotated[int, Field(ge=2, le=4)] = 4
-    max_drop: NonNegative = 0.005
+    max_drop: MaxDrop = "budget"
     training: Retraining | None = None
 
 
@@ -136,7 +145,6 @@ class Qat(StaticInt8):
     """Quantization-aware training with weights in `bits`; activations have eight."""
 
     scheme: Literal["qat"]
-    activation: Activation = "unsigned"
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     training: Retraining = Retraining()
 
@@ -184,3 +192,12 @@ Quantize = Annotated[
     Field(discriminator="scheme"),
     BeforeValidator(_default_scheme),
 ]
+
+
+def stored_type(params: Quantize) -> tuple[str, int]:
+    """A type in the scheme's file that not every opset has, and the first that does; none, and 0."""
+    if isinstance(params, Fp8):
+        return "FLOAT8E4M3FN", 19
+    if isinstance(params, Mixed | Qat) and params.bits <= 4:
+        return "INT4", 21
+    return "", 0

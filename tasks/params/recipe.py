@@ -15,7 +15,7 @@ from tasks.params.data import Ingest, Split, Validate
 from tasks.params.distill import Distill
 from tasks.params.outcome import Budget, Evaluate, Register, Tracking
 from tasks.params.prune import Prune
-from tasks.params.quantize import Int8, Quantize
+from tasks.params.quantize import Int8, Quantize, stored_type
 from tasks.params.running import Notify, Timeouts, Timetable
 from tasks.params.search import Search
 from tasks.params.section import Section
@@ -55,6 +55,20 @@ class Params(Section):
         if budget.max_shifted_drop is not None and evaluate and evaluate.shifted is None:
             raise ValueError("max_shifted_drop limits what evaluate.shifted measures; name a source there")
         return budget
+
+    @field_validator("evaluate")
+    @classmethod
+    def _its_opset_has_the_types(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        quantize = info.data.get("quantize")
+        if quantize is None or "onnx" not in evaluate.exports.formats:
+            return evaluate
+        kind, least = stored_type(quantize)
+        if evaluate.exports.opset < least:
+            raise ValueError(
+                f"exports.opset is {evaluate.exports.opset}, which has no {kind}, and quantize.scheme "
+                f"{quantize.scheme} stores weights so; {least} would do"
+            )
+        return evaluate
 
     def section(self, name: str) -> object:
         """The section as it is called in params.yaml, or a field of one: `budget.max_accuracy_drop`."""

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Tag, model_validator
 
-from tasks.params.prune import L2, ChannelCriterion, Sensitivity
+from tasks.params.criterion import L2, ChannelCriterion
+from tasks.params.prune import Sensitivity
 from tasks.params.section import Count, Factory, Fraction, Section, Share
 
 

@@ -11,30 +11,30 @@ from math import prod
 import onnx
 
 from tasks.data.splits import Splits
-from tasks.params import Activation, Auto, Int8, Qat, StaticInt8
+from tasks.measure.budget import Limits
+from tasks.params import Auto, Int8, Qat, StaticInt8
 from tasks.quantize.judge import Judge, Judgement
 from tasks.quantize.mixed import assign
 from tasks.quantize.qdq import HEAVY
 from tasks.quantize.retrain import Coach
-from tasks.quantize.schemes import Made, int8, prepared
-from tasks.quantize.trained import kind, portability, qat
+from tasks.quantize.schemes import Made, activations, int8, prepared
+from tasks.quantize.trained import judge_by, kind, portability, qat
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Rung(Judgement):
-    """One remedy: its file on all validation samples, whether it lost no more than allowed, and what it took."""
+    """One remedy: its file on all validation samples, and what it took."""
 
     rung: str
-    inside: bool
     seconds: float
 
 
 @dataclass
 class _Climber:
     judge: Judge
-    max_drop: float
+    allowed: str
     rungs: list[Rung] = field(default_factory=list)
     made: list[Made] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
@@ -43,42 +43,43 @@ class _Climber:
         """Try a rung; whether it is inside."""
         self.made.append(make())
         judgement = self.judge(self.made[-1][0])
-        inside, now = judgement.accuracy_drop <= self.max_drop, time.monotonic()
-        self.rungs.append(Rung(**asdict(judgement), rung=name, inside=inside, seconds=now - self.started))
+        now = time.monotonic()
+        self.rungs.append(Rung(**asdict(judgement), rung=name, seconds=now - self.started))
         self.started = now
         log.info(
-            "quantize: %s: %s bytes, accuracy %.4f, a drop of %.4f, %s quantize.max_drop, %.1f s",
+            "quantize: %s: %s bytes, accuracy %.4f, a drop of %.4f, at most %.4f, %s %s, %.1f s",
             *(name, f"{judgement.size_bytes:,}", judgement.accuracy, judgement.accuracy_drop),
-            *("within" if inside else "outside", self.rungs[-1].seconds),
+            *(judgement.accuracy_drop_upper95, "within" if judgement.inside else "outside", self.allowed),
+            self.rungs[-1].seconds,
         )
-        return inside
+        return judgement.inside
 
     def best(self) -> int:
         """Where the rung with the least drop stands; of equals the first, which costs least."""
         return min(range(len(self.rungs)), key=lambda place: self.rungs[place].accuracy_drop)
 
 
-def climb(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, coach: Coach) -> tuple[Made, Rung, list[Rung]]:
-    """The first rung inside `max_drop`, or the one that loses least where none is; its file, and all that were tried.
+def climb(model: onnx.ModelProto, params: Int8, limits: Limits, coach: Coach) -> tuple[Made, Rung, list[Rung]]:
+    """The first rung inside, or the one that loses least where none is; its file, and all that were tried.
 
-    Mixed precision and training begin with the calibration, equalisation and correction that lost least, and with the
-    activations that were chosen there.
+    Mixed precision and training begin with the calibration, equalisation and correction that lost least.
     """
-    climber = _Climber(Judge(model, data.validation), params.max_drop)
+    data, seed = coach.data, coach.seed
+    allowed = "the budget" if params.max_drop == "budget" else f"quantize.max_drop {params.max_drop:g}"
+    climber = _Climber(judge_by(model, params.max_drop, limits, coach), allowed)
     plain = _plain(params)
     for name, own in plain.items():
         if climber.holds(name, lambda own=own: int8(model, own, data, seed)):  # type: ignore[misc]
             return climber.made[-1], climber.rungs[-1], climber.rungs
     best = list(plain.values())[climber.best()]
-    best = best.model_copy(update={"activation": climber.made[climber.best()][1]["activation"]["type"]})
     inside = climber.holds("mixed precision", lambda: _mixed(model, best, data, seed, climber.judge))
     if params.training and not inside:
-        inside = climber.holds("training", lambda: qat(model, _as_qat(best), data, seed, coach))
+        inside = climber.holds("training", lambda: qat(model, _as_qat(best), limits, coach))
     place = len(climber.rungs) - 1 if inside else climber.best()
     if not inside:
         log.warning(
-            "quantize: no rung is within quantize.max_drop %g; %s, with a drop of %.4f, is taken",
-            *(params.max_drop, climber.rungs[place].rung, climber.rungs[place].accuracy_drop),
+            "quantize: no rung is within %s; %s, with a drop of %.4f, is taken",
+            *(allowed, climber.rungs[place].rung, climber.rungs[place].accuracy_drop),
         )
     return climber.made[place], climber.rungs[place], climber.rungs
 
@@ -95,7 +96,7 @@ def _plain(params: Int8) -> dict[str, Int8]:
 def _mixed(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, judge: Judge) -> Made:
     """The layers that harm most stay in float, beside those that params leave there anyway."""
     build, facts = prepared(model, params, data, seed)
-    activation: Activation = "signed" if params.activation == "signed" else "unsigned"
+    activation = activations(params)
     sizes = {item.name: 3 * prod(item.dims) for item in model.graph.initializer}
     saved = {
         node.name: sizes[node.input[1]]
@@ -107,7 +108,6 @@ def _mixed(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, judge:
         saved,
         lambda cheap: build(weights, activation=activation, in_float=layers - cheap),
         judge,
-        params.max_drop,
     )
     facts["activation"] = {"type": activation}
     facts["in_float"] = [row.layer for row in rows if not row.cheap]
@@ -117,5 +117,5 @@ def _mixed(model: onnx.ModelProto, params: Int8, data: Splits, seed: int, judge:
 
 def _as_qat(params: Int8) -> Qat:
     """The same, with the training for its scheme."""
-    shared = {name: getattr(params, name) for name in (*StaticInt8.model_fields, "activation", "training")}
+    shared = {name: getattr(params, name) for name in (*StaticInt8.model_fields, "training")}
     return Qat(scheme="qat", **shared)

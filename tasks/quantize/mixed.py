@@ -22,12 +22,10 @@ class Sensitivity:
     cheap: bool
 
 
-def assign(
-    saved_bytes: Mapping[str, int], build: Build, judge: Judge, max_drop: float
-) -> tuple[onnx.ModelProto, list[Sensitivity]]:
-    """The file with as many cheap layers as lose no more than `max_drop` of accuracy together, and what was measured.
+def assign(saved_bytes: Mapping[str, int], build: Build, judge: Judge) -> tuple[onnx.ModelProto, list[Sensitivity]]:
+    """The file with as many cheap layers as together lose no more than the judge allows, and what was measured.
 
-    Greedy: in the order of harm by byte saved, each layer joins those already cheap, and stays where the drop allows.
+    Greedy: in the order of harm by byte saved, each layer joins those already cheap, and stays if that is inside.
     Where not even a file without cheap layers is inside, that is what is left.
 
     saved_bytes: by layer, what making it cheap saves. build: the file with these layers cheap.
@@ -37,6 +35,6 @@ def assign(
     order = sorted(saved_bytes, key=lambda layer: (max(0.0, harm[layer]) / saved_bytes[layer], layer))
     chosen: frozenset[str] = frozenset()
     for layer in order:
-        if judge(build(chosen | {layer})).accuracy_drop <= max_drop:
+        if judge(build(chosen | {layer})).inside:
             chosen |= {layer}
     return build(chosen), [Sensitivity(layer, harm[layer], saved_bytes[layer], layer in chosen) for layer in order]

@@ -39,7 +39,6 @@ from tasks.quantize.int8 import quantize as to_int8
 from tasks.quantize.layers import grams, layers
 from tasks.quantize.portability import portable
 from tasks.quantize.prepare import Batches, evened, rounder
-from tasks.quantize.speed import fastest
 from tasks.quantize.symmetric import LARGEST, quantize_symmetric
 from tasks.quantize.weights import WEIGHTS, quantize_weights
 
@@ -88,20 +87,18 @@ def int8(model: onnx.ModelProto, params: Int8, data: Splits, seed: int) -> Made:
     """Weights and activations, for ONNX Runtime's kernels."""
     build, facts = prepared(model, params, data, seed)
 
-    def shipped(activation: Activation) -> Made:
-        if not params.portable:
-            return build("signed", activation=activation), {}
-        samples = data.validation.first(params.portable_samples, seed)
-        quantized, found = portable(partial(build, activation=activation), samples, REMEDIES[activation])
-        return quantized, {"portability": found}
+    activation = activations(params)
+    facts["activation"] = {"type": activation}
+    if not params.portable:
+        return build("signed", activation=activation), facts
+    samples = data.validation.first(params.portable_samples, seed)
+    quantized, found = portable(partial(build, activation=activation), samples, REMEDIES[activation])
+    return quantized, facts | {"portability": found}
 
-    if params.activation != "auto":
-        quantized, own = shipped(params.activation)
-        return quantized, facts | {"activation": {"type": params.activation}} | own
-    made = {name: shipped(name) for name in REMEDIES}
-    chosen, measured = fastest({name: quantized for name, (quantized, _) in made.items()}, data.validation)
-    quantized, own = made[chosen]
-    return quantized, facts | {"activation": {"type": chosen, "measured": measured}} | own
+
+def activations(params: StaticInt8) -> Activation:
+    """Their type; unsigned where speed has not decided, as it does once for the stage (`speed.settled`)."""
+    return "signed" if params.activation == "signed" else "unsigned"
 
 
 def int8_symmetric(model: onnx.ModelProto, params: Int8Symmetric, data: Splits, seed: int) -> Made:

@@ -13,17 +13,19 @@ import torch
 from safetensors.torch import save_file
 
 from tasks import checkpoint
-from tasks.data.splits import Splits, load_splits
+from tasks.data.splits import load_splits
 from tasks.export.onnx import write_deploy
 from tasks.files import Files
+from tasks.measure.budget import Limits
 from tasks.measure.integers import integer_op_share, operations
 from tasks.measure.runtime import open_session, run
-from tasks.params import Int8, Quantize
+from tasks.params import Int8, Quantize, StaticInt8
 from tasks.quantize.judge import shipped
 from tasks.quantize.ladder import Rung, climb
 from tasks.quantize.retrain import Coach
 from tasks.quantize.runnable import prove_runnable, runnable
 from tasks.quantize.schemes import SCHEMES, Made
+from tasks.quantize.speed import Faster, settled
 from tasks.quantize.temperature import calibrate_
 from tasks.quantize.trained import TRAINED
 from tasks.training.curves import write_curves, write_rows
@@ -33,7 +35,9 @@ log = logging.getLogger(__name__)
 FOR_GPUS: Final = frozenset({"int8_symmetric", "fp8"})
 
 
-def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
+def quantize(
+    params: Quantize, max_accuracy_drop: float, max_class_recall_drop: float | None, seed: int, files: Files
+) -> dict[str, float]:
     """Make the float file smaller by the scheme, and compare the two."""
     data = load_splits(files.reads)
     source = files.reads["pruned"] / "model.onnx"
@@ -45,7 +49,12 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
         scratch_of(files.scratch, "quantize", data.card.sha256),
     )
     with runnable(params.scheme):
-        (quantized, facts), rungs = _made(model, params, data, seed, coach)
+        timed = list[Faster]()
+        if isinstance(params, StaticInt8):
+            params, timed = settled(model, params, data, seed)
+        (quantized, facts), rungs = _made(model, params, Limits(max_accuracy_drop, max_class_recall_drop), coach)
+    if timed:
+        facts["activation"]["measured"] = True
     folder = files.writes["quantized"]
     folder.mkdir()
     path = folder / "model.onnx"
@@ -63,6 +72,7 @@ def quantize(params: Quantize, seed: int, files: Files) -> dict[str, float]:
     _write_training(coach, facts, folder)
     files.writes["diary"].mkdir(parents=True, exist_ok=True)
     write_rows(rungs, Rung, files.writes["diary"] / "ladder.csv")
+    write_rows(timed, Faster, files.writes["diary"] / "activations.csv")
     return {
         "accuracy": float((after == targets).mean()),
         "accuracy_float": float((before == targets).mean()),
@@ -81,20 +91,23 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _made(model: onnx.ModelProto, params: Quantize, data: Splits, seed: int, coach: Coach) -> tuple[Made, list[Rung]]:
+def _made(model: onnx.ModelProto, params: Quantize, limits: Limits, coach: Coach) -> tuple[Made, list[Rung]]:
     """The file with its facts, and the rungs that led to it."""
     if params.scheme in FOR_GPUS and not torch.cuda.is_available():
         log.warning(
             "quantize.scheme %s is for GPUs and none is here: its file is checked on the CPU only", params.scheme
         )
     if params.scheme in TRAINED:
-        return TRAINED[params.scheme](model, params, data, seed, coach), []
+        return TRAINED[params.scheme](model, params, limits, coach), []
     if not (isinstance(params, Int8) and params.ladder):
-        return SCHEMES[params.scheme](model, params, data, seed), []
-    (made, facts), chosen, rungs = climb(model, params, data, seed, coach)
+        return SCHEMES[params.scheme](model, params, coach.data, coach.seed), []
+    (made, facts), chosen, rungs = climb(model, params, limits, coach)
     # no output may carry times: with them the diary lies beside
     rows = [{key: value for key, value in asdict(rung).items() if key != "seconds"} for rung in rungs]
-    return (made, {**facts, "ladder": {"max_drop": params.max_drop, "chosen": chosen.rung, "rungs": rows}}), rungs
+    ladder: dict[str, Any] = {"max_drop": params.max_drop, "chosen": chosen.rung, "rungs": rows}
+    if params.max_drop == "budget":
+        ladder["limits"] = asdict(limits)
+    return (made, {**facts, "ladder": ladder}), rungs
 
 
 def _write_training(coach: Coach, facts: dict[str, Any], folder: Path) -> None:

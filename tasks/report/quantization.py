@@ -14,6 +14,10 @@ COUNTED: Final = {
     "smoothed_products": "Products whose difficult input moved into the weights",
     "corrected_layers": "Layers whose mean output was put back",
 }
+BY_SPEED: Final = {
+    "signed": "which are faster where this was made",
+    "unsigned": "as signed ones are not clearly faster where this was made, or only for leaving more in float",
+}
 MOST_NAMES: Final = 8
 ARITHMETICS: Final = ("u8s8_saturating", "s8s8")
 
@@ -52,7 +56,7 @@ def _steps(found: Mapping[str, Any]) -> list[str]:
         said = ", ".join(f"{layers} in {own}" for own, layers in sorted(counts.items()))
         steps.append(f"Layers by the bits of their weights: {said}.")
     if activation := found.get("activation"):
-        measured = ", the faster of both as measured here" if "measured" in activation else ""
+        measured = f", {BY_SPEED[activation['type']]}" if activation.get("measured") else ""
         steps.append(f"Activations: {activation['type']}{measured}.")
     if in_float := found.get("in_float"):
         steps.append(f"Left in float: {_named(in_float)}.")
@@ -74,7 +78,7 @@ def _ladder(found: Mapping[str, Any]) -> dict[str, Any]:
     """Which rung was taken, and a row for each that was tried."""
     return {
         "answer": f"{found['chosen']}, of {len(found['rungs'])} tried",
-        "max_drop": points(found["max_drop"]),
+        "allowed": _allowed(found),
         "rows": [
             (
                 rung["rung"],
@@ -89,6 +93,20 @@ def _ladder(found: Mapping[str, Any]) -> dict[str, Any]:
             for rung in found["rungs"]
         ],
     }
+
+
+def _allowed(found: Mapping[str, Any]) -> str:
+    """Which rung is inside, as a sentence."""
+    if limits := found.get("limits"):
+        recall = limits["class_recall_drop"]
+        classes = "" if recall is None else f", and no class more than {points(recall)} pp of recall"
+        return (
+            "Drops are against the teacher; the first rung inside the budget is taken: it loses at most "
+            f"{points(limits['accuracy_drop'])} pp with 95 % confidence{classes}, or no more than the float file."
+        )
+    return (
+        f"Drops are against the float file; the first rung that loses at most {points(found['max_drop'])} pp is taken."
+    )
 
 
 def _layers(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:

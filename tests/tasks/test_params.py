@@ -145,6 +145,31 @@ def test_a_limit_on_what_is_not_measured_is_refused(load):
     assert load(shifted + "budget: {max_shifted_drop: 0.01}\n").budget.max_shifted_drop == 0.01
 
 
+@pytest.mark.parametrize(
+    ("quantize", "least", "kind"),
+    [
+        ("scheme: mixed", 21, "INT4"),
+        ("scheme: qat, bits: 4", 21, "INT4"),
+        ("scheme: fp8", 19, "FLOAT8E4M3FN"),
+        ("scheme: qat, bits: 5", 15, ""),
+        ("scheme: int4_weight_only", 15, ""),  # packed in bytes
+        ("scheme: int8", 15, ""),
+    ],
+)
+def test_an_opset_without_the_type_that_the_scheme_stores_is_refused(load, quantize, least, kind):
+    text = f"quantize: {{{quantize}}}\nevaluate: {{exports: {{formats: [%s], opset: %d}}}}\n"
+    scheme = quantize.split(",")[0].removeprefix("scheme: ")
+    assert load(text % ("onnx", least)).evaluate.exports.opset == least
+    if least > 15:
+        with pytest.raises(ValueError) as caught:
+            load(text % ("onnx", least - 1))
+        assert str(caught.value).endswith(
+            f"params.yaml: evaluate: exports.opset is {least - 1}, which has no {kind}, and quantize.scheme {scheme} "
+            f"stores weights so; {least} would do"
+        )
+        assert load(text % ("exported_program", least - 1)).evaluate.exports.opset == least - 1
+
+
 def test_params_cannot_be_changed_after_reading(load):
     with pytest.raises(ValidationError, match="frozen"):
         load().seed = 1

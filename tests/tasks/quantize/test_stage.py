@@ -20,10 +20,12 @@ from tasks.params import Factory, Quantize, Retraining, Train
 from tasks.quantize.calibration import CALIBRATIONS
 from tasks.quantize.retrain import Coach
 from tasks.quantize.schemes import SCHEMES
+from tasks.quantize.speed import Faster
 from tasks.quantize.stage import quantize
 from tasks.quantize.trained import TRAINED
 from tasks.training.loop import fit_
 
+LIMITS = (0.2, None)  # of the budget: 18 samples without a loss prove no drop below 15.3 pp
 TRAIN = {"epochs": 2, "batch_size": 9, "lr": 0.01}
 
 
@@ -47,7 +49,7 @@ def reads(tmp_path_factory):
 def quantized(reads, folder, **params):
     beside = folder.with_name(f"{folder.name}_diary")
     files = Files(reads, {"quantized": folder, "diary": beside})
-    metrics = quantize(TypeAdapter(Quantize).validate_python(params), 0, files)
+    metrics = quantize(TypeAdapter(Quantize).validate_python(params), *LIMITS, 0, files)
     return metrics, json.loads((folder / "quantization.json").read_text())
 
 
@@ -171,7 +173,8 @@ def test_training_without_samples_is_refused(reads, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"max_drop": -0.1}, r"max_drop\s+Input should be greater than or equal to 0"),
+        ({"max_drop": -0.1}, r"max_drop\.by_share\s+Input should be greater than or equal to 0"),
+        ({"max_drop": "none"}, r"max_drop\.by_budget\s+Input should be 'budget'"),
         ({"scheme": "qat", "bits": 1}, r"qat\.bits"),
         ({"scheme": "mixed", "bits": 8}, r"mixed\.bits"),
         ({"training": {"train": {"precision": "bfloat16"}}}, "256 levels need the digits of float32"),
@@ -244,20 +247,66 @@ def test_activations_are_of_the_type_that_was_asked_for(reads, tmp_path, activat
     assert types == {"uint8" if activation == "unsigned" else "int8"}
 
 
-@pytest.mark.parametrize("faster", ["unsigned", "signed"])
-def test_the_type_that_ran_faster_here_is_taken_and_both_figures_stay(reads, tmp_path, monkeypatch, faster):
-    figures = {name: {"latency_ms_p50": 1.0 + (name != faster)} for name in ("unsigned", "signed")}
-    monkeypatch.setattr("tasks.quantize.schemes.fastest", lambda models, samples: (faster, figures))
-    _, facts = quantized(reads, tmp_path / "auto", activation="auto")
-    quantized(reads, tmp_path / "named", activation=faster)
-    assert facts["activation"] == {"type": faster, "measured": figures}
+STATIC = {
+    "int8": {"ladder": False},
+    "ladder": {"max_drop": 0.0, "training": {"train": TRAIN}},
+    "mixed": {"scheme": "mixed", "max_drop": 1.0},
+    "qat": {"scheme": "qat", "training": {"train": TRAIN}},
+}
+
+
+@pytest.mark.parametrize("quicker", ["unsigned", "signed"])
+@pytest.mark.parametrize("case", STATIC)
+def test_by_default_the_type_that_is_faster_here_is_taken_whatever_the_scheme(
+    reads, tmp_path, monkeypatch, case, quicker
+):
+    """No output holds a time: what was decided gives the same bytes as what was asked for."""
+    data = load_splits(reads)
+    model = checkpoint.load(reads["teacher"], data.card)
+    checkpoint.save(model, data.card, tmp_path / "pruned", None)
+    export(model, data.card, data.validation, tmp_path / "pruned", "distill.model")
+    own, asked = reads | {"pruned": tmp_path / "pruned"}, []
+
+    def faster(models, samples):
+        asked.append([*models])
+        return quicker, [Faster(1, 1.0 + len(asked), 2.0, 0.5, 0.4, 0.6, 1.0, 1.0)]
+
+    monkeypatch.setattr("tasks.quantize.speed.faster", faster)
+    _, facts = quantized(own, tmp_path / "auto", **STATIC[case])
+    quantized(own, tmp_path / "again", **STATIC[case])
+    _, named = quantized(own, tmp_path / "named", **STATIC[case], activation=quicker)
+    assert asked == [["unsigned", "signed"]] * 2  # once for a stage, however many files it makes
+    assert facts["activation"] == {"type": quicker, "measured": True} and named["activation"] == {"type": quicker}
+    assert facts | {"activation": None} == named | {"activation": None}
     assert (tmp_path / "auto/model.onnx").read_bytes() == (tmp_path / "named/model.onnx").read_bytes()
+    for path in (tmp_path / "auto").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+    figures = [(tmp_path / f"{run}_diary/activations.csv").read_text() for run in ("auto", "again", "named")]
+    assert figures[0] != figures[1] and figures[2].count("\n") == 1  # beside, with the names of the columns alone
+
+
+@pytest.mark.parametrize("scheme", ["int8_symmetric", "int8_dynamic", "int4_weight_only", "fp16"])
+def test_schemes_without_a_choice_of_activations_time_nothing(reads, tmp_path, monkeypatch, scheme):
+    monkeypatch.setattr("tasks.quantize.speed.faster", None)
+    _, facts = quantized(reads, tmp_path / "quantized", scheme=scheme)
+    assert "activation" not in facts
 
 
 def test_auto_measures_both(reads, tmp_path):
-    _, facts = quantized(reads, tmp_path / "quantized", activation="auto")
-    assert all(timing["latency_ms_p50"] > 0 for timing in facts["activation"]["measured"].values())
-    assert facts["activation"]["type"] in facts["activation"]["measured"]
+    _, facts = quantized(reads, tmp_path / "quantized")
+    assert facts["activation"]["measured"] and facts["activation"]["type"] in ("unsigned", "signed")
+    rows = (tmp_path / "quantized_diary/activations.csv").read_text().splitlines()
+    assert rows[0].startswith("batch,unsigned_ms,signed_ms,speedup") and [row.split(",")[0] for row in rows[1:]] == [
+        "1",
+        "18",  # all of its validation samples
+    ]
+
+
+def test_the_budget_s_ladder_stands_in_the_facts_with_its_limits(reads, tmp_path):
+    _, facts = quantized(reads, tmp_path / "quantized")
+    assert facts["ladder"]["max_drop"] == "budget"
+    assert facts["ladder"]["limits"] == {"accuracy_drop": 0.2, "class_recall_drop": None}
+    assert facts["ladder"]["rungs"][0]["accuracy_drop_upper95"] > 0
 
 
 def test_the_emulated_accuracies_say_of_how_many_samples_they_are(reads, tmp_path):

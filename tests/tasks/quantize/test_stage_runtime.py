@@ -27,7 +27,7 @@ from tasks.quantize.trainable import Trainable
 def reads(tmp_path_factory):
     """The files of a project up to prune."""
     folder = tmp_path_factory.mktemp("project")
-    found = save_splits(folder, blobs(90)) | {"pruned": folder / "pruned"}
+    found = save_splits(folder, blobs(90)) | {"pruned": folder / "pruned", "teacher": folder / "pruned"}
     data = load_splits(found)
     factory = Factory(factory="tasks.models.mlp:MLP", args={"hidden": [8]})
     model = build(factory, data.card, moments(data.train), 0, "teacher.model").eval()
@@ -38,7 +38,7 @@ def reads(tmp_path_factory):
 
 def quantized(reads, folder, **params):
     files = Files(reads, {"quantized": folder / "quantized", "diary": folder / "diary"})
-    metrics = quantize(TypeAdapter(Quantize).validate_python(params), 0, files)
+    metrics = quantize(TypeAdapter(Quantize).validate_python(params), 0.2, None, 0, files)
     return metrics, json.loads((folder / "quantized/quantization.json").read_text())
 
 
@@ -58,7 +58,7 @@ def unrunnable(model):
     return made
 
 
-STATIC = {"scheme": "int8", "ladder": False, "portable": False}
+STATIC = {"scheme": "int8", "ladder": False, "portable": False, "activation": "unsigned"}
 TRAIN = {"training": {"train": {"epochs": 1, "batch_size": 9}}}
 CASES = {
     "at the end": {"scheme": "bf16"},

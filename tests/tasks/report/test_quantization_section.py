@@ -100,7 +100,7 @@ def test_what_rounding_and_bits_were_chosen_is_said_in_sentences(run: Run) -> No
         "adaround": {"63": {"layers": 4, "output_error_vs_rtn": 0.4321}},
         "gptq": {"layers": 3, "kept_rtn": ["fc<2>"], "output_error_vs_rtn": 0.8},
         "weight_bits": {"a": 4, "b": 8, "c": 4},
-        "activation": {"type": "signed", "measured": {}},
+        "activation": {"type": "signed", "measured": True},
         "in_float": [f"l{number}" for number in range(10)],
         "temperature": {"temperature": 1.25},
     }
@@ -110,7 +110,7 @@ def test_what_rounding_and_bits_were_chosen_is_said_in_sentences(run: Run) -> No
         "AdaRound, levels up to 63: 4 layers, 43.2 % of the nearest levels' output error.",
         "GPTQ: 3 layers, 80.0 % of the nearest levels' output error; the nearest levels served better in fc<2>.",
         "Layers by the bits of their weights: 2 in 4, 1 in 8.",
-        "Activations: signed, the faster of both as measured here.",
+        "Activations: signed, which are faster where this was made.",
         "Left in float: l0, l1, l2, l3, l4, l5, l6, l7 and 2 more.",
         "Logits divided by 1.25, so that they are calibrated.",
     ]
@@ -118,3 +118,19 @@ def test_what_rounding_and_bits_were_chosen_is_said_in_sentences(run: Run) -> No
     assert "served better in fc&lt;2&gt;" in page
     plain = quantization_section(FACTS | {"weight_bits": {"a": 8, "b": 8}})
     assert plain is not None and plain["steps"] == ["Layers by the bits of their weights: 2 in 8."]
+
+
+def test_a_ladder_by_the_budget_says_against_whom_and_what_is_inside(run: Run) -> None:
+    ladder = LADDER | {"max_drop": "budget", "limits": {"accuracy_drop": 0.03, "class_recall_drop": 0.12}}
+    page = render_report(run[0], run[1] | {"quantization": FACTS | {"ladder": ladder}})
+    assert "Drops are against the teacher" in page and "at most 3.00 pp with 95 % confidence" in page
+    assert "no class more than 12.00 pp of recall" in page
+    ladder["limits"] = {"accuracy_drop": 0.03, "class_recall_drop": None}
+    assert "no class" not in str(quantization_section(FACTS | {"ladder": ladder}))
+
+
+def test_unsigned_activations_by_the_clock_say_so() -> None:
+    section = quantization_section(FACTS | {"activation": {"type": "unsigned", "measured": True}})
+    assert section is not None
+    (said,) = section["steps"]
+    assert said.startswith("Activations: unsigned, as signed ones are not clearly faster where this was made, or only")
