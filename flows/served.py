@@ -11,6 +11,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from flows.workspace import tracked
+from tasks.adapters.packaging import RECORD
 from tasks.adapters.registry import open_registry
 from tasks.export.packed import SUFFIX, unpacked
 from tasks.measure.drift import Shift
@@ -22,29 +23,42 @@ from tasks.served import Served, on_device
 def open_served(root: Path, params: Path, name: str) -> Iterator[Served]:
     """The version of this number or alias, the variant in this folder, or what a device is served.
 
-    name: of a device it is the folder of what was handed over, and after an @ the profile: `artifacts/deploy@cpu-1t`;
-    without one it is the first profile that anything is served on.
+    name: after an @ it may have a profile, of a version or of the folder of what was handed over: `champion@cpu-1t`,
+    `artifacts/deploy@cpu-1t`; without one it is the first profile that anything is served on.
 
     Raises:
         ValueError: there is no such version or profile, or the folder is none of a variant.
         ConnectionError: the registry does not answer.
     """
-    folder, profile = _place(name)
-    if folder.is_dir():
-        yield _in_folder(folder, profile)
+    place, profile = _place(name)
+    if Path(place).is_dir():
+        yield _in_folder(Path(place), profile)
         return
     tracked(root)
     recipe = load_params(params)
     with tempfile.TemporaryDirectory() as scratch:
         with open_registry(recipe.tracking, root, recipe.register_.model_name) as registry:
-            fetched = registry.fetch(registry.resolve(name), Path(scratch))
-        yield Served(fetched, fetched / "model.onnx")
+            version = registry.resolve(place)
+            saved = registry.download(version, Path(scratch))
+        yield _registered(saved, profile, f"{registry.model_name}, version {version.number}")
 
 
-def _place(name: str) -> tuple[Path, str]:
-    """A folder, and the profile that the name has after it."""
-    folder, at, profile = name.rpartition("@")
-    return (Path(folder), profile) if at and Path(folder).is_dir() and not Path(name).is_dir() else (Path(name), "")
+def _place(name: str) -> tuple[str, str]:
+    """A folder, or a version's number or alias, and the profile that the name has after it."""
+    place, at, profile = name.rpartition("@")
+    return (place, profile) if at and not Path(name).is_dir() else (name, "")
+
+
+def _registered(folder: Path, profile: str, name: str) -> Served:
+    """As MLflow itself loads the version; one that was registered before versions had a record has no profiles."""
+    if not (folder / RECORD).is_file():
+        if profile:
+            raise ValueError(f"{name}: has no profile '{profile}'; there is none")
+        return Served(folder / "variant", folder / "model.onnx")
+    try:
+        return on_device(folder, profile)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(folder), name)) from None
 
 
 def _in_folder(folder: Path, profile: str) -> Served:

@@ -23,7 +23,7 @@ MODEL_OPTION: Final = click.option(
     "--model",
     default="champion",
     show_default=True,
-    help="A version's number or alias, a variant's folder, or artifacts/deploy@PROFILE.",
+    help="A version's number or alias, a variant's folder, or artifacts/deploy; @PROFILE after it names a device.",
 )
 DELIMITER_OPTION: Final = click.option("--delimiter", default=",", show_default=True, help="Of a .csv input.")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tasks.adapters.registry import SHA256, Version
+from tasks.adapters.registry import DEVICES, SHA256, Version
 from tasks.data.dataset import Card
 from tasks.params import Register
 from tasks.report.variants import chosen
@@ -39,6 +39,8 @@ def model_card(name: str, version: Version, summary: Mapping[str, Any], data: Ca
         "## Use": [
             params.intended_use or "Not stated: `register.intended_use` in params.yaml.",
             f"Takes raw rows as `x`, float32 (batch, {', '.join(map(str, data.input_shape))}), and returns `logits`.",
+            "Loaded by MLflow, it serves as was fastest on a device, the first unless `model_config` names another: "
+            f"{version.tags.get(DEVICES, DASH)}.",
         ],
         "## Data": _data(summary["data"], data),
         "## Figures on the test split": _figures(variant, chosen(summary, "reference")),

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tasks.adapters.packaging import Rows
+from tasks.adapters.devices import devices_of
+from tasks.adapters.packaging import Package, Rows
 from tasks.adapters.parent_run import complete_parent
 from tasks.adapters.registry import FIGURES, MODEL_ID, SHA256, Registry, Version, open_registry
 from tasks.adapters.tracking import open_recipe
@@ -32,7 +33,7 @@ EXAMPLE_NUMBERS: Final = 20_000  # the input example is JSON that people read: f
 def register(params: Register, tracking: Tracking, files: Files) -> dict[str, float]:
     """Register each variant once, known by its name and its file's sha256, and point `candidate` at the best.
 
-    A version that exists already keeps its origin; its gate and figures become those of the latest evaluation.
+    A version that exists already keeps its origin; its gate, figures and devices become those of the latest evaluation.
 
     Raises:
         ValueError: tracking is off.
@@ -74,17 +75,22 @@ def _register_all(
     with registry.exclusive():  # two at once would make two runs of the same recipe
         recipe = open_recipe(registry.client, params, files.reads["summary"].parents[1])
     origin, rows = provenance(params, recipe.root), _example(files.reads["data"])
+    parents = {variant["name"]: variant["parent"] for variant in summary["variants"]}
     known, versions = 0, dict[str, Version]()
     for variant in _parents_first(summary["variants"]):
         name, folder = variant["name"], files.reads[variant["name"]]
+        lineage = {one: files.reads[one] for one in _lineage(name, parents)}
+        devices = devices_of(files.reads["deploy"], lineage, passed=variant["gate"] == "pass")
+        package = Package(folder, rows, devices)
         key = {"variant": name, SHA256: _sha256(folder / "model.onnx")}
         if version := registry.find(**key):
             registry.tag(version, _judgement(variant))
+            version = registry.refresh(version, package)
             known += 1
         else:
             descent = {"parent_version": str(versions[variant["parent"]].number)} if variant["parent"] else {}
             tags = {**key, **origin, **descent, **_judgement(variant)}
-            version = registry.add(name, folder, recipe, tags=tags, rows=rows)
+            version = registry.add(name, package, recipe, tags=tags)
         versions[name] = version
     return known, versions
 
@@ -113,11 +119,13 @@ def _write(path: Path, text: str) -> None:
 def _parents_first(variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The variants so that each follows the one it was made from."""
     parents = {variant["name"]: variant["parent"] for variant in variants}
+    return sorted(variants, key=lambda variant: len(_lineage(variant["name"], parents)))
 
-    def generation(name: str) -> int:
-        return 1 + generation(parents[name]) if parents[name] else 0
 
-    return sorted(variants, key=lambda variant: generation(variant["name"]))
+def _lineage(name: str, parents: Mapping[str, str | None]) -> list[str]:
+    """The variant and those it was made from, itself first."""
+    parent = parents[name]
+    return [name, *_lineage(parent, parents)] if parent else [name]
 
 
 def _judgement(variant: Mapping[str, Any]) -> dict[str, str]:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MISSING: Final = "(missing)"  # the category of a cell without a value
 SHOWN: Final = 5
+OWN: Final = "model.onnx"  # of a registered version, beside deploy.json
 
 Array = npt.NDArray[Any]
 Logits = Callable[[Array], Array]
@@ -88,32 +89,64 @@ class Served:
 def on_device(folder: Path, name: str = "", read: Callable[[Path], bytes] = Path.read_bytes) -> Served:
     """As deploy.json of `folder` says that a device is served: the file, its runtime and the number of threads.
 
-    name: of the profile; empty, the first that anything is served on. Where its runtime is not installed, ONNX Runtime
-    reads the same file. read: gives what the file held when it was measured.
+    folder: what was handed over, or a registered version. Of a version that serves no device, and where none is named,
+    it is model.onnx in ONNX Runtime on one thread. Where a runtime is not installed, ONNX Runtime serves, if the record
+    says that the same file meets the profile in it too.
+    name: of the profile; empty, the first that anything is served on.
+    read: gives what the file held when it was measured.
 
     Raises:
-        ValueError: there is no such profile, nothing is served on it, or the file is not the one that was measured.
+        ValueError: there is no such profile, nothing is served on it, its runtime is missing, or the file is not the
+            one that was measured.
     """
-    profiles = {profile["name"]: profile for profile in _deploy(folder).get("profiles", ())}
-    name = name or next((each for each, profile in profiles.items() if profile["served"]), next(iter(profiles), ""))
+    deploy = _deploy(folder)
+    profiles = {profile["name"]: profile for profile in deploy.get("profiles", ())}
+    first = next((each for each, profile in profiles.items() if profile["served"]), "")
+    if not (name or first) and (own := deploy.get("sha256")):
+        return Served(folder, _measured(folder / OWN, own, read))
+    name = name or first or next(iter(profiles), "")
     if name not in profiles:
-        raise ValueError(
-            f"{folder}: has no profile '{name}'; there {'are ' + _some(profiles) if profiles else 'is none'}"
-        )
+        raise ValueError(f"{folder}: has no profile '{name}'; {_there(name, profiles)}")
     if not (served := profiles[name]["served"]):
         raise ValueError(f"{folder}: nothing is served on {name}: {'; '.join(profiles[name]['misses'])}")
-    file, runtime = (folder / served["file"]).resolve(), served["runtime"]
-    if not file.is_relative_to(folder.resolve()) or runtime not in RUNTIMES:
+    file = (folder / served["file"]).resolve()
+    if not file.is_relative_to(folder.resolve()) or served["runtime"] not in RUNTIMES:
         raise ValueError(
-            f"{folder}: serves {served['file']} by {runtime}; a file in there would do, by {' or '.join(RUNTIMES)}"
+            f"{folder}: serves {served['file']} by {served['runtime']}; "
+            f"a file in there would do, by {' or '.join(RUNTIMES)}"
         )
+    model = _measured(file, served["sha256"], read)
+    return Served(folder, model, *_installed(folder, name, served))
+
+
+def _measured(file: Path, sha256: str, read: Callable[[Path], bytes]) -> bytes:
     model = read(file)
-    if (found := hashlib.sha256(model).hexdigest()) != served["sha256"]:
-        raise ValueError(f"{file}: its sha256 is {found[:12]}, of what was measured it is {served['sha256'][:12]}")
-    if not find_spec(runtime):
-        log.warning("%s was fastest in %s, which is not installed; onnxruntime serves it", name, runtime)
-        runtime = "onnxruntime"
-    return Served(folder, model, runtime, served["threads"])
+    if (found := hashlib.sha256(model).hexdigest()) != sha256:
+        raise ValueError(f"{file}: its sha256 is {found[:12]}, of what was measured it is {sha256[:12]}")
+    return model
+
+
+def _installed(folder: Path, name: str, served: Mapping[str, Any]) -> tuple[str, int]:
+    """The runtime and threads that a profile is served with here."""
+    runtime = served["runtime"]
+    if find_spec(runtime):
+        return runtime, served["threads"]
+    if not (threads := served.get("onnxruntime_threads")):
+        raise ValueError(
+            f"{folder}: {name} is served by {runtime}, which is not installed, and onnxruntime was not measured to "
+            f"meet it; `pip install {runtime}` would do"
+        )
+    log.warning(
+        "%s was fastest in %s, which is not installed; onnxruntime serves it on %d thread%s, as was measured too",
+        *(name, runtime, threads, "s" * (threads > 1)),
+    )
+    return "onnxruntime", threads
+
+
+def _there(name: str, profiles: Mapping[str, Any]) -> str:
+    if close := get_close_matches(name, profiles, n=1):
+        return f"did you mean '{close[0]}'?"
+    return f"there {'are ' + _some(profiles) if profiles else 'is none'}"
 
 
 def _deploy(folder: Path) -> dict[str, Any]:
@@ -191,6 +224,9 @@ def _some(names: Any) -> str:
     return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "")
 
 
-def _load_pyfunc(path: str) -> Served:
-    """What MLflow calls to load a registered version."""
-    return Served(Path(path) / "variant", Path(path) / "model.onnx")
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Served:
+    """What MLflow calls to load a registered version; model_config: `profile`, the device's, may stand in it."""
+    name = (model_config or {}).get("profile") or ""
+    if not isinstance(name, str):
+        raise ValueError(f"model_config: profile is {name!r}; it must be the name of a profile")
+    return on_device(Path(path), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ def make_project(root: Path, gates: Mapping[str, str] | None = None) -> Params:
     for number, name in enumerate(PARENTS):
         make_variant(root / "artifacts" / name, scale=number + 1.0)
     write_summary(root, gates or {})
+    write_deploy(root, {"cpu-1t": ("quantized", "onnxruntime", 1)})
     (root / "reports" / "report.html").write_text("<p>report</p>", encoding="utf-8")
     (root / "reports" / "plots").mkdir()
     (root / "reports" / "plots" / "pareto.svg").write_text("<svg/>", encoding="utf-8")
@@ -135,9 +137,25 @@ def write_summary(root: Path, gates: Mapping[str, str]) -> None:
     (root / "reports" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
+def write_deploy(root: Path, profiles: Mapping[str, tuple[str, str, int] | None]) -> None:
+    """The record of what each device is served: model, runtime and threads; ONNX Runtime would do on 3."""
+    rows: list[dict[str, Any]] = []
+    for name, way in profiles.items():
+        served: dict[str, Any] | None = None
+        if way:
+            model, runtime, threads = way
+            sha256 = hashlib.sha256((root / "artifacts" / model / "model.onnx").read_bytes()).hexdigest()
+            served = {"model": model, "runtime": runtime, "threads": threads, "onnxruntime_threads": 3}
+            served |= {"file": f"{model}/model.onnx", "sha256": sha256}
+        rows.append({"name": name, "limits": {}, "served": served, "misses": [] if way else ["size"]})
+    (root / "artifacts" / "deploy").mkdir(exist_ok=True)
+    (root / "artifacts" / "deploy" / "deploy.json").write_text(json.dumps({"profiles": rows}), encoding="utf-8")
+
+
 def register_files(root: Path) -> Files:
     variants = {name: root / "artifacts" / name for name in PARENTS}
     reads = {"data": root / "artifacts" / "data", "summary": root / "reports" / "summary.json", **variants}
+    reads["deploy"] = root / "artifacts" / "deploy"
     return Files(reads, {"card": root / "reports" / "model_card.md"})
 
 

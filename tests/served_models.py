@@ -15,10 +15,12 @@ COLUMNS = [
 ]
 
 
-def make_served(folder, shape, columns=(), classes=("no", "yes")):
-    """The second class's logit is the sum of a sample's values, the first one's is 0."""
+def make_served(folder, shape, columns=(), classes=("no", "yes"), scale=1):
+    """The second class's logit is `scale` times the sum of a sample's values, the first one's is 0."""
     width = int(np.prod(shape))
-    weight = numpy_helper.from_array(np.stack([np.zeros(width), np.ones(width)], axis=1).astype(np.float32), "weight")
+    weight = numpy_helper.from_array(
+        np.stack([np.zeros(width), np.full(width, scale)], axis=1).astype(np.float32), "weight"
+    )
     graph = helper.make_graph(
         [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "weight"], ["logits"])],
         "toy",
@@ -36,14 +38,17 @@ def make_served(folder, shape, columns=(), classes=("no", "yes")):
 
 
 def hand_over(folder, **profiles):
-    """The file of images below `folder`, and a record of what each device is served: (runtime, threads), or None."""
+    """The file of images below `folder`, and a record of what each device is served, or None.
+
+    profiles: (runtime, threads), and in the third place the threads with which ONNX Runtime would do, where it would.
+    """
     deploy = make_served(folder / "model", (1, 2, 2)).deploy
     sha256 = hashlib.sha256((folder / "model/model.onnx").read_bytes()).hexdigest()
     where = {"model": "quantized", "file": "model/model.onnx", "sha256": sha256}
     rows = [
         {
             "name": name,
-            "served": way and {**where, "runtime": way[0], "threads": way[1]},
+            "served": way and {**where, "runtime": way[0], "threads": way[1], "onnxruntime_threads": [*way, None][2]},
             "misses": [] if way else ["size"],
         }
         for name, way in profiles.items()

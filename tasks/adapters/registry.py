@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.adapters import lock
 from tasks.adapters.client import PATIENT, hide_password, mlflow_client, one_line, tracking_uri
-from tasks.adapters.packaging import Rows, save_variant
+from tasks.adapters.packaging import RECORD, Package, save_variant
 from tasks.adapters.tracking import Recipe
 from tasks.params import Tracking
 
@@ -33,6 +33,8 @@ FIGURES: Final = (
 )
 MODEL_ID: Final = "model_id"  # tag; the registry itself forgets it when read back
 SHA256: Final = "artifact_sha256"  # tag; of model.onnx
+DEVICES: Final = "devices"  # tag; how each is served, to be read
+DEVICES_SHA256: Final = "devices_sha256"  # tag; of the record
 CARD: Final = "model_card.md"
 DESCRIPTION_CHARS: Final = 5000  # that MLflow's tables hold
 
@@ -66,24 +68,38 @@ class Registry:
         found = self.client.search_model_versions(" and ".join(wanted))
         return min(map(_version, found), key=lambda version: version.number, default=None)
 
-    def add(self, variant: str, folder: Path, recipe: Recipe, *, tags: Mapping[str, str], rows: Rows) -> Version:
-        """Log the variant in `folder` below the recipe's run and register it, unless another process just has.
+    def add(self, variant: str, package: Package, recipe: Recipe, *, tags: Mapping[str, str]) -> Version:
+        """Log the package below the recipe's run and register it, unless another process just has.
 
-        The version holds model.onnx byte for byte, and the folder's other files below `variant/`.
-        rows: raw samples, shown as the input example.
+        The version holds model.onnx byte for byte, the variant's other files below `variant/`, and what devices need.
         """
         client = self.client
+        tags = {**tags, **_devices(package)}
         model = client.create_logged_model(recipe.experiment_id, variant, recipe.run_id, dict(tags), model_type="onnx")
-        with tempfile.TemporaryDirectory() as scratch:
-            saved = Path(scratch) / "model"
-            save_variant(folder, saved, rows, model_id=model.model_id, run_id=recipe.run_id)
-            client.log_model_artifacts(model.model_id, str(saved))
+        self._upload(model.model_id, package, recipe.run_id)
         client.finalize_logged_model(model.model_id, "READY")
         with self.exclusive():  # not over the upload, which may take long
             if found := self.find(variant=variant, **{SHA256: tags[SHA256]}):
                 client.delete_logged_model(model.model_id)
                 return found
             return self._create(model, recipe, tags)
+
+    def refresh(self, version: Version, package: Package) -> Version:
+        """Have the version serve devices as the package of the same file says; the same again changes nothing."""
+        told = _devices(package)
+        if MODEL_ID not in version.tags or told.items() <= version.tags.items():
+            return version
+        self._upload(version.tags[MODEL_ID], package, version.run_id)
+        self.tag(version, told)  # last, as they tell whether all is done
+        return self.numbered(version.number)
+
+    def _upload(self, model_id: str, package: Package, run_id: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            saved, record = Path(scratch) / "model", Path(scratch) / RECORD
+            save_variant(package, saved, model_id=model_id, run_id=run_id)
+            (saved / RECORD).rename(record)
+            self.client.log_model_artifacts(model_id, str(saved))
+            self.client.log_model_artifact(model_id, str(record))  # after the files that it names
 
     def _create(self, model: LoggedModel, recipe: Recipe, tags: Mapping[str, str]) -> Version:
         from mlflow.entities import LoggedModelOutput
@@ -145,21 +161,30 @@ class Registry:
         Raises:
             ValueError: model.onnx is not the file that was registered.
         """
-        import mlflow.artifacts
-
         target = folder / f"version {version.number}"
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            saved = mlflow.artifacts.download_artifacts(version.source, dst_path=scratch, tracking_uri=self.uri)
-            shutil.copytree(Path(saved) / "variant", target)
-            shutil.copyfile(Path(saved) / "model.onnx", target / "model.onnx")
-        with (target / "model.onnx").open("rb") as file:
+            saved = self.download(version, Path(scratch))
+            shutil.copytree(saved / "variant", target)
+            shutil.copyfile(saved / "model.onnx", target / "model.onnx")
+        return target
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """Download the version into `folder` as MLflow keeps it, with what devices are served; returns where it lies.
+
+        Raises:
+            ValueError: model.onnx is not the file that was registered.
+        """
+        import mlflow.artifacts
+
+        saved = Path(mlflow.artifacts.download_artifacts(version.source, dst_path=str(folder), tracking_uri=self.uri))
+        with (saved / "model.onnx").open("rb") as file:
             found, registered = hashlib.file_digest(file, "sha256").hexdigest(), version.tags.get(SHA256, "nothing")
         if found != registered:
             raise ValueError(
                 f"{self.model_name}: version {version.number} has another file than was registered: "
                 f"its sha256 is {found[:12]}, the tag {SHA256} says {registered[:12]}"
             )
-        return target
+        return saved
 
     def run_of(self, version: Version) -> tuple[str, dict[str, str]]:
         """The name of the data and the params of the version's run; empty where the run is gone."""
@@ -258,6 +283,11 @@ def open_registry(tracking: Tracking, root: Path, model_name: str) -> Iterator[R
             raise
         where = tracking_uri(tracking, root)
         raise ConnectionError(hide_password(f"model registry at {where}: {one_line(error)}")) from None
+
+
+def _devices(package: Package) -> dict[str, str]:
+    """The tags by which a version's devices are known."""
+    return {DEVICES: package.devices.text(), DEVICES_SHA256: package.devices.sha256()}
 
 
 def _version(found: ModelVersion) -> Version:

@@ -21,18 +21,19 @@ def choose(
 
     quality: for each model what the budget has against it, whatever the device.
     served is None where nothing meets the profile; nearest then misses the fewest of its limits, and is the fastest
-    of those; misses says which.
+    of those; misses says which. onnxruntime_threads: with which the served file meets the profile fastest in ONNX
+    Runtime, for where another runtime is not installed; None where it does not.
     """
     allowed = ways(name, profile, cores())
     tried = [candidate for candidate in candidates if (candidate.runtime, candidate.threads) in allowed]
     missed = {id(candidate): misses(profile, candidate, quality[candidate.model]) for candidate in tried}
     best = min(tried, key=lambda candidate: (len(missed[id(candidate)]), _slowness(profile, candidate)))
-    met = not missed[id(best)]
+    met = [candidate for candidate in tried if not missed[id(candidate)]]
     return {
         "name": name,
         "limits": profile.model_dump(mode="json", exclude_none=True),
-        "served": _which(best) if met else None,
-        "nearest": None if met else _which(best),
+        "served": {**_which(best), "onnxruntime_threads": _plain(profile, best, met)} if best in met else None,
+        "nearest": None if best in met else _which(best),
         "misses": missed[id(best)],
     }
 
@@ -68,6 +69,11 @@ def _counts(check: Mapping[str, Any]) -> bool:
 def _slowness(profile: Profile, candidate: Candidate) -> float:
     timing = candidate.timing
     return timing.latency_ms_p50 if profile.fastest == "latency" else -timing.throughput_per_s
+
+
+def _plain(profile: Profile, best: Candidate, met: Sequence[Candidate]) -> int | None:
+    same = [one for one in met if one.model == best.model and one.runtime == INSPECTED]
+    return min(same, key=lambda one: _slowness(profile, one)).threads if same else None
 
 
 def _which(candidate: Candidate) -> dict[str, Any]:

@@ -129,14 +129,26 @@ def test_openvino_serves_where_the_record_says_so(tmp_path, monkeypatch):
 
 def test_a_runtime_that_is_not_here_is_named_and_onnx_runtime_takes_the_file(tmp_path, monkeypatch, opened, caplog):
     monkeypatch.setattr(module, "find_spec", lambda package: None)
-    served = on_device(hand_over(tmp_path, fast=("openvino", 2)), "fast")
-    assert served.predict(X)["label"].tolist() == ["yes", "no"] and opened[-1] == 2
-    assert caplog.messages == ["fast was fastest in openvino, which is not installed; onnxruntime serves it"]
+    served = on_device(hand_over(tmp_path, fast=("openvino", 2, 3)), "fast")
+    assert served.predict(X)["label"].tolist() == ["yes", "no"] and opened[-1] == 3
+    assert caplog.messages == [
+        "fast was fastest in openvino, which is not installed; onnxruntime serves it on 3 threads, as was measured too"
+    ]
+
+
+def test_a_runtime_that_is_not_here_is_asked_for_where_onnx_runtime_was_not_found_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=r"fast is served by openvino, .* `pip install openvino` would do$"):
+        on_device(hand_over(tmp_path, fast=("openvino", 2)), "fast")
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
-    [("gpu", "has no profile 'gpu'; there are one, tiny"), ("tiny", "nothing is served on tiny: size")],
+    [
+        ("gpu", "has no profile 'gpu'; there are one, tiny"),
+        ("ony", r"has no profile 'ony'; did you mean 'one'\?"),
+        ("tiny", "nothing is served on tiny: size"),
+    ],
 )
 def test_a_profile_that_nothing_is_served_on_is_named(tmp_path, name, line):
     with pytest.raises(ValueError, match=f"{line}$"):

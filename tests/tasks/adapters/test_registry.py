@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from tasks.adapters.devices import Devices
+from tasks.adapters.packaging import Package
 from tasks.adapters.registry import MODEL_ID, SHA256, Registry, Version, open_registry
 from tasks.adapters.tracking import open_recipe
 from tasks.params import Tracking, load_params
@@ -38,7 +40,7 @@ def add(registry: Registry, project: Path, variant: str, **tags: str) -> Version
     recipe = open_recipe(registry.client, load_params(project / "params.yaml"), project)
     content = (project / "artifacts" / variant / "model.onnx").read_bytes()
     tags = {"variant": variant, SHA256: hashlib.sha256(content).hexdigest(), **tags}
-    return registry.add(variant, project / "artifacts" / variant, recipe, tags=tags, rows=ROWS)
+    return registry.add(variant, Package(project / "artifacts" / variant, ROWS, Devices([], {})), recipe, tags=tags)
 
 
 def test_a_version_is_found_by_all_its_tags(registry: Registry, project: Path) -> None:

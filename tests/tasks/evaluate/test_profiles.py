@@ -57,7 +57,22 @@ def machine(monkeypatch):
 )
 def test_the_fastest_that_the_limits_allow_is_served(limits, served):
     row = choose("device", Profile(**limits), CANDIDATES, FINE)
-    assert tuple(row["served"].values()) == served and row["nearest"] is None and row["misses"] == []
+    assert tuple(row["served"].values())[:3] == served and row["nearest"] is None and row["misses"] == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "threads"),
+    [
+        ({}, 1),  # served by it as it is
+        ({"threads": "all"}, 1),  # 0.045 ms, not the 0.060 of two threads
+        ({"threads": "all", "max_latency_ms": 0.04}, None),  # only OpenVINO is fast enough
+        ({"threads": "all", "runtimes": ["openvino"]}, None),
+        ({"fastest": "throughput"}, 1),
+    ],
+)
+def test_the_record_says_whether_onnx_runtime_would_do_and_on_how_many_threads(limits, threads):
+    row = choose("device", Profile(**limits), CANDIDATES, FINE)
+    assert row["served"]["onnxruntime_threads"] == threads
 
 
 def test_a_profile_that_nothing_meets_says_what_is_nearest_and_what_it_misses():
