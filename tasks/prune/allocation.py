@@ -16,7 +16,8 @@ Cost = Callable[[Mapping[str, float]], float]
 Plan = Callable[[float], dict[str, float]]
 MEASUREMENTS: Final = 6
 SMALLEST: Final = (
-    "the smallest that its layers can be leaves {:.3f}; raise it, lower round_to, or ignore and protect less"
+    "the smallest that its layers can be leaves {:.3f}; raise it, lower round_to where channels go, "
+    "or ignore and protect less"
 )
 
 

@@ -37,7 +37,8 @@ def blocks(
     """
     calls = _calls(model, input_shape)
     if listed:
-        chosen = [named(model, name, "prune.blocks") for name in listed if not _is_gone(model, name)]
+        named_here = {named(model, name, "prune.blocks") for name in listed if not _is_gone(model, name)}
+        chosen = [name for name, _ in model.named_modules(remove_duplicate=False) if name in named_here]
         for name in chosen:
             _check_goes(model, input_shape, name, calls.get(name))
     else:
@@ -49,7 +50,7 @@ def blocks(
         raise NothingToCut(
             "prune: no block can be removed: none "
             + ("of prune.blocks is left" if listed else "adds to its input and keeps its shape")
-            + (", or prune.ignore keeps it" if leave else "")
+            + (", or prune.ignore or prune.protect keeps it" if leave else "")
             + "; list others in prune.blocks, or use pattern channel"
         )
     return found
@@ -84,7 +85,7 @@ def shrink_(model: nn.Module, params: LayerPruning, evidence: Evidence, shares: 
             target,
             least,
             f"without any of its {len(removable)} removable blocks {least:.3f} of the "
-            f"{measure} is left; raise it, list more in prune.blocks, or ignore less",
+            f"{measure} is left; raise it, list more in prune.blocks, or ignore and protect less",
         )
     # once, each alone: every measurement is an export and some rounds of the clock
     saved = {name: 1 - left(_without(model, name)) for name in removable} if measure == "latency" else {}
@@ -132,7 +133,12 @@ def _scored(candidate: nn.Module, params: LayerPruning, evidence: Evidence) -> t
 
 
 def _removable(model: nn.Module, params: LayerPruning, evidence: Evidence) -> list[str]:
-    return blocks(model, evidence.input_shape, params.blocks, ignored(model, params.ignore))
+    leave = ignored(model, params.ignore)
+    if params.protect.first or params.protect.last:
+        ends = [model.get_submodule(name) for name in blocks(model, evidence.input_shape, params.blocks)]
+        leave |= set(ends[:1]) if params.protect.first else set()
+        leave |= set(ends[-1:]) if params.protect.last else set()
+    return blocks(model, evidence.input_shape, params.blocks, leave)
 
 
 def _without(model: nn.Module, name: str) -> nn.Module:

@@ -121,7 +121,7 @@ def remove_(model: nn.Module, input_shape: Sequence[int], cuts: Mapping[str, Seq
     cuts = {name: channels for name, channels in cuts.items() if channels}
     if not cuts:
         return
-    graph, training = Graph(model, input_shape), model.training
+    graph = Graph(model, input_shape)
     unsure = {cut: operations for cut in cuts if (operations := doubtful(graph.group(cut, cuts[cut])))}
     if wrong := inexact(model, input_shape, {name: cuts[name] for name in unsure}):
         raise ValueError(
@@ -131,7 +131,11 @@ def remove_(model: nn.Module, input_shape: Sequence[int], cuts: Mapping[str, Seq
     for name, channels in cuts.items():
         graph.cut_(name, channels)
     check_runs(model, input_shape, ", ".join(cuts))
-    model.train(training)
+
+
+def in_turn(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
+    """Layers that have channels to lose, in the order in which they run; the last of all gives the output."""
+    return called(model, input_shape)[:-1]
 
 
 def readers(graph: Graph, name: str, channels: Sequence[int]) -> list[tuple[nn.Module, list[int]]]:
@@ -145,11 +149,13 @@ def _traced(graph: Graph, leave: Collection[nn.Module]) -> tuple[list[Any], dict
     """Groups that can be cut, and of all others what is in the way, by the name of their layer."""
     model = graph.model
     if not any(isinstance(module, PRUNED) for module in model.modules()):
-        raise NothingToCut("prune: the model has no convolution or linear layer")
+        raise NothingToCut("prune: the model has no convolution or linear layer; use pattern unstructured or head")
     names = {module: name for name, module in model.named_modules()}
-    whole = [*called(model, graph.input_shape)[-1:], *leave]
+    running = called(model, graph.input_shape)
+    whole = [*running[-1:], *leave]
     found: dict[str, Any] = {}
-    left: dict[str, str] = {}
+    untied = [layer for layer in running if layer not in graph.dependencies.module2node and layer not in whole]
+    left = {names[layer]: "a missing gradient from the output, as by detach() or NumPy" for layer in untied}
     for group in graph.dependencies.get_all_groups(ignored_layers=whole, root_module_types=list(PRUNED)):
         if any(item.dep.target.type == KINDS.OUTPUT for item in group):
             continue
@@ -178,7 +184,7 @@ def _nothing(left: Mapping[str, str], leave: Collection[nn.Module]) -> str:
             "which cannot be cut; use pattern unstructured or n_m"
         )
     return "prune: no layer can lose channels: the model has no convolution or linear layer before its output" + (
-        " that prune.ignore and prune.protect do not keep" if leave else ""
+        " that prune.ignore and prune.protect do not keep; keep fewer" if leave else "; use pattern unstructured or n_m"
     )
 
 

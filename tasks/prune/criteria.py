@@ -129,7 +129,8 @@ ROLES: Final[Mapping[Criterion, frozenset[str]]] = {
     fpgm: frozenset({"makes"}),
     bn_scale: frozenset({"scales"}),
 }
-# scores that mean the same in every layer; others are taken relative to their layer's mean before layers compete
-COMPARABLE: Final = frozenset({bn_scale, taylor})
+# scores that layers compete by as they are; others are taken relative to their layer's mean. Taylor's mean the same in
+# every layer too, but take nearly all of some layers, which training then cannot make good (decision 8)
+COMPARABLE: Final = frozenset({bn_scale})
 BY_ROW: Final = frozenset({wanda})
 BY_INPUTS: Final = frozenset({wanda, sparsegpt})

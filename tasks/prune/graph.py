@@ -79,13 +79,18 @@ class Layer:
     positions: int
 
 
-def called(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
-    """Convolutions and linear layers in the order in which they run; the last one gives the output."""
+def called(
+    model: nn.Module, input_shape: Sequence[int], kinds: tuple[type[nn.Module], ...] = PRUNED
+) -> list[nn.Module]:
+    """Convolutions and linear layers, or those of `kinds`, in the order in which they run; one can run several times.
+
+    The last convolution or linear layer gives the output.
+    """
     found: list[nn.Module] = []
     handles = [
         module.register_forward_hook(lambda layer, *_: found.append(layer))
         for module in model.modules()
-        if isinstance(module, PRUNED)
+        if isinstance(module, kinds)
     ]
     training = model.training
     with torch.no_grad():
@@ -134,11 +139,12 @@ def cell(layer: Tied) -> int:
 
 
 def check_runs(model: nn.Module, input_shape: Sequence[int], name: str) -> None:
-    """Whether the model still runs, in eval mode, after something of the layer `name` was cut.
+    """Whether the model still runs, in eval mode, after something of the layer `name` was cut; its mode stays.
 
     Raises:
         ValueError: it does not; the message says why.
     """
+    training = model.training
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(2, *input_shape))
@@ -147,6 +153,8 @@ def check_runs(model: nn.Module, input_shape: Sequence[int], name: str) -> None:
         raise ValueError(
             f"prune: without what was cut of {name} the model no longer runs ({reason}); add it to prune.ignore"
         ) from None
+    finally:
+        model.train(training)
 
 
 def _traced(model: nn.Module, input_shape: Sequence[int]) -> Any:

@@ -14,7 +14,7 @@ from tasks.prune.allocation import NothingToCut
 from tasks.prune.channels import Group
 from tasks.prune.criteria import ROLES, Criterion, Units, taylor
 from tasks.prune.evidence import input_changes
-from tasks.prune.graph import check_runs
+from tasks.prune.graph import called, check_runs
 
 
 def groups(
@@ -45,7 +45,7 @@ def groups(
     if not names:
         raise NothingToCut(
             "prune: no attention can lose a head: the model has no plain nn.MultiheadAttention of several heads"
-            + (" that prune.ignore does not keep" if leave else "")
+            + (" that prune.ignore and prune.protect do not keep" if leave else "")
             + "; use pattern channel or layer"
         )
     found: dict[str, Attention] = {}
@@ -89,6 +89,11 @@ def remove_(model: nn.Module, input_shape: Sequence[int], cuts: Mapping[str, Seq
             raise ValueError(f"prune: cutting {len(heads)} heads of {name} would leave it empty")
         keep_heads_(model, name, kept)
         check_runs(model, input_shape, name)
+
+
+def in_turn(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
+    """Attentions, in the order in which they run."""
+    return called(model, input_shape, (nn.MultiheadAttention, Attention))
 
 
 def _heads(model: nn.Module, name: str) -> int:

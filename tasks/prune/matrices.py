@@ -78,7 +78,7 @@ def owner(model: nn.Module, name: str) -> nn.Module:
 
 def _whole(model: nn.Module, params: WeightPruning, input_shape: Sequence[int]) -> set[nn.Module]:
     leave = ignored(model, params.ignore)
-    if isinstance(params, UnstructuredPruning) and (params.protect.first or params.protect.last):
+    if params.protect.first or params.protect.last:
         layers = called(model, input_shape)
         leave |= set(layers[:1]) if params.protect.first else set()
         leave |= set(layers[-1:]) if params.protect.last else set()

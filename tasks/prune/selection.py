@@ -38,9 +38,9 @@ def named(model: nn.Module, name: str, field: str) -> str:
         return prefix + name
     if name and name in full:
         return name
-    close = get_close_matches(name, known, n=3, cutoff=0.4) or known[:8]
-    near = f"; near it: {', '.join(map(repr, close))}" if close else ""
-    raise ValueError(f"{field}: the model has no layer '{name}'{near}")
+    close = get_close_matches(name, known, n=3, cutoff=0.4)
+    others = f"; near it: {', '.join(map(repr, close))}" if close else f"; it has {listed([*map(repr, known)])}"
+    raise ValueError(f"{field}: the model has no layer '{name}'{others if known else ''}")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -15,13 +15,14 @@ from tasks.data.splits import Splits, load_splits
 from tasks.export.onnx import export
 from tasks.files import Files
 from tasks.measure.accuracy import accuracy, loss_and_accuracy
+from tasks.measure.budget import Limits
 from tasks.measure.size import macs, nonzero, parameters
 from tasks.models.normalised import Normalised
 from tasks.params import Prune, Train
 from tasks.params.prune import ChannelPruning, CostTarget, HeadPruning, NmPruning, UnstructuredPruning
 from tasks.prune.allocation import Sensitivity
 from tasks.prune.cost import timed_operations
-from tasks.prune.diary import Entry, Judge, Limits, judge_of
+from tasks.prune.diary import Entry, Judge, judge_of
 from tasks.prune.evidence import Evidence
 from tasks.prune.ladder import climb, rung, rungs
 from tasks.prune.matrices import surviving

@@ -18,7 +18,6 @@ from tasks.prune.compensation import remove_refitting_
 from tasks.prune.cost import COUNTED, share_left
 from tasks.prune.criteria import COMPARABLE, CRITERIA
 from tasks.prune.evidence import Evidence
-from tasks.prune.graph import called
 from tasks.prune.matrices import Masks
 from tasks.prune.selection import ignored, listed
 from tasks.prune.sizes import Footprint
@@ -28,11 +27,15 @@ Structured = ChannelPruning | HeadPruning
 
 @dataclass(frozen=True)
 class Surgery:
-    """How the units of a pattern are found and scored, what keeps others whole, and how they are cut out."""
+    """How the units of a pattern are found and scored, what keeps others whole, and how they are cut out.
+
+    in_turn: the layers that have units, in the order in which they run.
+    """
 
     groups: Callable[..., list[Group]]
     obstacles: Callable[..., dict[str, str]]
     remove_: Callable[[nn.Module, Sequence[int], Mapping[str, Sequence[int]]], None]
+    in_turn: Callable[[nn.Module, Sequence[int]], list[nn.Module]]
 
 
 def scan(model: nn.Module, params: Structured, evidence: Evidence) -> list[Sensitivity]:
@@ -138,10 +141,10 @@ def filled(
 def _whole(model: nn.Module, params: Structured, evidence: Evidence) -> set[nn.Module]:
     """The modules to leave alone."""
     leave = ignored(model, params.ignore)
-    if isinstance(params, ChannelPruning) and (params.protect.first or params.protect.last):
-        layers = called(model, evidence.input_shape)
-        leave |= set(layers[:1]) if params.protect.first else set()
-        leave |= set(layers[-2:-1]) if params.protect.last else set()
+    if params.protect.first or params.protect.last:
+        ends = SURGERY[params.pattern].in_turn(model, evidence.input_shape)
+        leave |= set(ends[:1]) if params.protect.first else set()
+        leave |= set(ends[-1:]) if params.protect.last else set()
     return leave
 
 
@@ -235,13 +238,13 @@ def _unit(params: Structured) -> int:
 
 
 def _comparable(found: Sequence[Group], criterion: str) -> dict[str, Tensor]:
-    """Scores by layer; relative to the layer's mean where their size says more of the layer than of the channel."""
+    """Scores by layer, relative to the layer's mean unless they compete as they are."""
     if CRITERIA[criterion] in COMPARABLE:
         return {group.name: group.scores for group in found}
     return {group.name: group.scores / group.scores.mean().clamp_min(1e-12) for group in found}
 
 
 SURGERY: Final[Mapping[str, Surgery]] = {
-    "channel": Surgery(channels.groups, channels.obstacles, channels.remove_),
-    "head": Surgery(heads.groups, heads.obstacles, heads.remove_),
+    "channel": Surgery(channels.groups, channels.obstacles, channels.remove_, channels.in_turn),
+    "head": Surgery(heads.groups, heads.obstacles, heads.remove_, heads.in_turn),
 }

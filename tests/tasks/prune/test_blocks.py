@@ -248,6 +248,31 @@ def test_the_first_layer_of_an_encoder_goes_with_a_mask_of_padding_too():
         torch.testing.assert_close(model(X), expected(X))
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"protect": {"first": True}}, RESIDUALS[1:]),
+        ({"protect": {"last": True}}, RESIDUALS[:2]),
+        ({"protect": {"first": True, "last": True}}, RESIDUALS[1:2]),
+        ({"protect": {"first": True}, "ignore": ["body.5"]}, RESIDUALS[2:]),
+        ({"protect": {"first": True}, "ignore": ["body.2"]}, RESIDUALS[1:]),  # it is the first still
+        # in the model's order, whatever the list's
+        ({"protect": {"first": True}, "blocks": ["body.8", "body.5"]}, RESIDUALS[2:]),
+    ],
+)
+def test_blocks_that_are_protected_or_ignored_are_no_blocks(more, expected):
+    model = resnet()
+    points = scan(model, params(0.99, **more), costing(dict.fromkeys(RESIDUALS, 0.0)))
+    assert [point.layer for point in points] == expected
+    list(shrink_(model, params(0.99, **more), costing(dict.fromkeys(RESIDUALS, 0.0)), [1.0]))
+    assert set(removed(model)) <= set(expected)
+
+
+def test_protecting_every_block_says_why_none_is_left():
+    with pytest.raises(NothingToCut, match=r"or prune.ignore or prune.protect keeps it; list others in prune.blocks"):
+        scan(stirred(Preactivated()), params(protect={"first": True, "last": True}), costing({}))
+
+
 def test_a_model_without_such_a_block_says_what_would_do():
     model = CNN(IMAGE, 3, (6, 6), (2, 1))
     with pytest.raises(ValueError, match=r"^prune: no block can be removed: .*; list others in prune.blocks, or use"):

@@ -9,7 +9,8 @@ from tasks.models.cnn import CNN
 from tasks.models.depthwise import DepthwiseCNN
 from tasks.models.mlp import MLP
 from tasks.models.resnet import ResNet
-from tasks.prune.channels import Group, groups, readers, remove_
+from tasks.prune.allocation import NothingToCut
+from tasks.prune.channels import Group, groups, obstacles, readers, remove_
 from tasks.prune.criteria import bn_scale, l1, l2, taylor
 from tasks.prune.graph import Graph
 from tasks.prune.structured import kept_channels, weakest
@@ -247,6 +248,26 @@ def test_a_model_that_cannot_be_traced_names_the_way_out():
 
     with pytest.raises(ValueError, match=r"cannot be traced \(the model itself: wants more\); use pattern unst"):
         groups(Broken(), IMAGE, l1)
+
+
+class ThroughNumPy(nn.Module):
+    """What comes before it cannot be seen from the output."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.wide, self.head = nn.Linear(64, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.wide(torch.from_numpy(self.body(x.flatten(1)).detach().numpy())).relu())
+
+
+def test_layers_behind_a_step_without_gradient_stay_whole_and_are_named():
+    model = ThroughNumPy()
+    reason = "a missing gradient from the output, as by detach() or NumPy"
+    assert obstacles(model, IMAGE) == {"body": reason}
+    assert [group.name for group in groups(model, IMAGE, l2)] == ["wide"]
+    with pytest.raises(NothingToCut, match=r"^prune: no layer can lose channels: all are tied to a missing gradient"):
+        groups(model, IMAGE, l2, leave={model.wide})
 
 
 class Circular(nn.Module):

@@ -211,6 +211,54 @@ def test_attention_that_is_ignored_keeps_its_heads():
     assert [group.name for group in found] == [ATTENTIONS[0], ATTENTIONS[2]]
 
 
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
+        ({"protect": {"first": True}}, [0]),
+        ({"protect": {"last": True}}, [2]),
+        ({"protect": {"first": True, "last": True}}, [0, 2]),
+        ({"ignore": ["encoder.layers.1"]}, [1]),
+    ],
+)
+@pytest.mark.parametrize("scope", ["sensitivity", "uniform", "global", "isomorphic"])
+def test_attention_that_is_protected_or_ignored_keeps_its_heads_by_every_scope(more, whole, scope):
+    model = encoder()
+    settings = params(0.9, scope=scope, **more)
+    points = scan(model, settings, EVIDENCE)
+    list(shrink_(model, settings, EVIDENCE, points, score(model)[0], [1.0]))
+    kept = {place for place, name in enumerate(ATTENTIONS) if model.get_submodule(name).num_heads == 4}
+    assert set(whole) <= kept < {0, 1, 2}
+
+
+def test_the_first_attention_is_that_which_runs_first():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.second, self.first = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.first(x[:, 0], x[:, 0], x[:, 0])[0]
+            return self.head(self.second(x, x, x)[0].mean(1))
+
+    model = Backwards().eval()
+    list(shrink_(model, params(0.9, protect={"first": True}, scope="uniform"), EVIDENCE, [], 0.0, [1.0]))
+    assert (model.first.num_heads, model.second.num_heads) == (2, 1)
+
+
+def test_protecting_every_attention_says_why_nothing_is_left_to_cut():
+    message = r"of several heads that prune.ignore and prune.protect do not keep; use pattern channel or layer$"
+    with pytest.raises(ValueError, match=message):
+        scan(stirred(Transformer()), params(0.9, protect={"first": True}), EVIDENCE)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_cutting_keeps_the_mode(training):
+    model = encoder().train(training)
+    remove_(model, IMAGE, {ATTENTIONS[0]: [1]})
+    assert {module.training for module in model.modules()} == {training}
+
+
 def test_a_model_without_attention_says_what_would_do():
     message = r"^prune: no attention can lose a head: the model has no plain nn.MultiheadAttention .*; use pattern chan"
     with pytest.raises(ValueError, match=message):

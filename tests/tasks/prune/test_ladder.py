@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from tasks.data.batches import Samples
+from tasks.measure.budget import Limits
 from tasks.prune.allocation import NothingToCut, Unreachable
-from tasks.prune.diary import Entry, Limits, judge_of
+from tasks.prune.diary import Entry, judge_of
 from tasks.prune.ladder import climb
 
 SHARES = (0.8, 0.5, 0.3, 0.1)

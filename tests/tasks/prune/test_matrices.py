@@ -56,6 +56,16 @@ def test_weights_that_may_go(model, expected):
     assert list(weights(model)) == expected
 
 
+def test_n_m_leaves_what_is_ignored_and_protected_and_says_nothing_of_it():
+    model, params = stirred(network()), n_m(ignore=["body.1"], protect={"last": True}, m=3, n=1)
+    with pytest.raises(ValueError, match=r"^prune.ignore and prune.protect keep all weights that l1 could prune; keep"):
+        next(shrink_(model, params, EVIDENCE, (1.0,)))
+    params = n_m(ignore=["body.1"], m=3, n=1)
+    keep = next(shrink_(model, params, EVIDENCE, (1.0,)))
+    assert list(keep) == ["head.weight"] and (model.body[1][0].weight != 0).all()
+    assert notes(model, params, EVIDENCE)[1:] == ["left dense, as they have fewer than 3 inputs: body.0.0"]
+
+
 @pytest.mark.parametrize("model", [Transposed(), Recurrent(), Transformer()], ids=lambda model: type(model).__name__)
 @pytest.mark.parametrize("criterion", ["random", "l1", "l2", "taylor", "lamp"])
 def test_transposed_recurrent_and_attention_weights_go_with_the_others(model, criterion):
@@ -125,9 +135,10 @@ def test_where_nothing_can_go_a_line_says_why(model, params, message):
     ("protect", "whole"),
     [({"first": True}, [0]), ({"last": True}, [2]), ({"first": True, "last": True}, [0, 2])],
 )
-def test_protected_layers_keep_their_weights(protect, whole):
-    model = stirred(network())
-    keep = next(shrink_(model, settings(0.5, protect=protect), EVIDENCE, (1.0,)))
+@pytest.mark.parametrize("make", [lambda **more: settings(0.5, **more), lambda **more: n_m(1, 2, **more)])
+def test_protected_layers_keep_their_weights(protect, whole, make):
+    model = stirred(CNN((2, 8, 8), 3, (6, 10), (2, 2)))
+    keep = next(shrink_(model, make(protect=protect), Evidence((2, 8, 8), None, None), (1.0,)))
     names, others = list(weights(model)), [place not in whole for place in range(3)]
     assert list(keep) == [name for name, goes in zip(names, others, strict=True) if goes]
     assert [bool((weight == 0).any()) for weight in weights(model).values()] == others

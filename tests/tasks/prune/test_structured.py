@@ -114,7 +114,7 @@ def test_by_scope_global_no_channel_that_goes_beats_one_that_stays(criterion):
         model.body[0][1].weight.mul_(10)
         model.body[0][0].weight.mul_(10)
     found = [group.scores.sort().values for group in scored(model, criterion)]
-    if criterion not in ("bn_scale", "taylor"):
+    if criterion != "bn_scale":
         found = [scores / scores.mean() for scores in found]
     shrunk(model, params(0.6, scope="global", round_to=1, criterion={"method": criterion}, recalibrate=False))
     kept = [scores[-width:] for scores, width in zip(found, widths(model), strict=False)]
@@ -275,8 +275,14 @@ def test_a_name_that_does_not_exist_brings_the_nearest():
         shrunk(deepcopy(NETWORKS["cnn"]), params(ignore=["boddy.1.0"]))
 
 
+def test_a_name_like_none_of_the_model_s_brings_what_there_is():
+    message = r"^prune.ignore: the model has no layer 'zzz'; it has 'body', 'body.0', .* and \d+ more$"
+    with pytest.raises(ValueError, match=message):
+        shrunk(deepcopy(NETWORKS["cnn"]), params(ignore=["zzz"]))
+
+
 def test_leaving_everything_alone_says_why_nothing_is_left_to_cut():
-    with pytest.raises(ValueError, match=r"that prune\.ignore and prune\.protect do not keep$"):
+    with pytest.raises(ValueError, match=r"that prune\.ignore and prune\.protect do not keep; keep fewer$"):
         shrunk(deepcopy(NETWORKS["cnn"]), params(ignore=["body"]))
 
 
