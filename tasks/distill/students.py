@@ -144,8 +144,10 @@ def _pruned(params: PrunedTeacher, teacher: Normalised, card: Card, validation: 
         pattern="channel",
         target=CostTarget.model_validate({measure: share}),
         criterion=params.criterion,
+        scope=params.scope,
         sensitivity=params.sensitivity,
         round_to=params.round_to,
+        compensate=params.compensate,
         recalibrate=False,  # it is trained whole, whatever its statistics are
     )
 
@@ -156,11 +158,11 @@ def _pruned(params: PrunedTeacher, teacher: Normalised, card: Card, validation: 
     if measure == "latency":
         evidence = replace(evidence, operations=timed_operations(student, evidence))
     try:
-        points = scan(student, settings, evidence)
-    except ValueError as error:
-        raise ValueError(f"{FIELD}: pruned_teacher cannot cut this teacher ({error}); name a factory") from None
-    try:
-        list(shrink_(student, settings, evidence, points, score(student)[0], [1.0]))
+        scanned = params.scope == "sensitivity"
+        points, loss = (scan(student, settings, evidence), score(student)[0]) if scanned else ([], 0.0)
+        list(shrink_(student, settings, evidence, points, loss, [1.0]))
     except Unreachable as error:
         raise ValueError(f"{FIELD}.target.{measure} is {share}; {error.best}") from None
+    except ValueError as error:
+        raise ValueError(f"{FIELD}: pruned_teacher cannot cut this teacher ({error}); name a factory") from None
     return student

@@ -12,7 +12,8 @@ from tasks.params.criterion import L1, L2, ChannelCriterion, HeadCriterion, Weig
 from tasks.params.section import Count, NonNegative, Section, Share
 from tasks.params.training import Answers, Clean, Kd, Losses, Train, refuse_unkept
 
-Scope = Literal["auto", "sensitivity", "uniform", "global", "isomorphic"]
+PlainScope = Literal["sensitivity", "uniform", "global", "isomorphic"]
+Scope = Literal["auto"] | PlainScope
 
 
 def _listed(given: object) -> object:

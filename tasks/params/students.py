@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Tag, model_validator
 
 from tasks.params.criterion import L2, ChannelCriterion
-from tasks.params.prune import Sensitivity
+from tasks.params.prune import PlainScope, Sensitivity
 from tasks.params.section import Count, Factory, Fraction, Section, Share
 
 
@@ -32,12 +32,14 @@ class StudentTarget(Section):
 
 
 class PrunedTeacher(Section):
-    """The teacher with channels cut out, its other weights kept."""
+    """The teacher with channels cut out, its other weights kept, or with `compensate` refitted to what is left."""
 
     method: Literal["pruned_teacher"]
     target: StudentTarget
     criterion: ChannelCriterion = L2(method="l2")
+    scope: PlainScope = "sensitivity"
     round_to: Count = 8
+    compensate: bool = False
     sensitivity: Sensitivity = Sensitivity()
 
 

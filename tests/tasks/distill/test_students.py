@@ -11,10 +11,12 @@ from tasks import checkpoint
 from tasks.distill import students
 from tasks.distill.students import build_student, same_shape_fresh, slimmed, student_table
 from tasks.measure.size import macs, parameters
-from tasks.params import Factory, Section, Train
+from tasks.params import ChannelPruning, Factory, Section, Train
 from tasks.params.recipe import _explain
 from tasks.params.students import PrunedTeacher, Slim, Student
 from tasks.prune import cost
+from tasks.prune.evidence import Evidence
+from tasks.prune.structured import shrink_
 from tasks.training.loop import fit_
 
 SHAPE = (1, 8, 8)
@@ -182,6 +184,20 @@ def test_the_channels_that_stay_have_the_teachers_weights():
         inputs = kept
     assert len(inputs) < 24 and torch.equal(student.model.head.weight, teacher.model.head.weight[:, inputs])
     assert torch.equal(student.mean, teacher.mean) and student.factory == teacher.factory
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global", "isomorphic"])
+def test_another_scope_cuts_as_the_stage_prune_does_and_scans_nothing(monkeypatch, scope):
+    monkeypatch.setattr("tasks.distill.students.scan", None)
+    monkeypatch.setattr("tasks.distill.students.loss_and_accuracy", None)
+    teacher, expected = teacher_of(), deepcopy(teacher_of()).eval()
+    more = {"criterion": {"method": "taylor"}, "scope": scope, "round_to": 2, "compensate": True}
+    settings = {"pattern": "channel", "target": {"macs": 0.4}, "recalibrate": False, **more}
+    evidence = Evidence(CARD.input_shape, None, DATA.first(10, 0), 0, CARD)
+    list(shrink_(expected, ChannelPruning.model_validate(settings), evidence, [], 0.0, [1.0]))
+    student = student_of(pruned({"macs": 0.4}, **more), teacher)
+    assert str(student) == str(expected) != str(teacher)
+    assert torch.equal(student.eval()(X), expected(X))
 
 
 def test_the_weakest_channels_go():
