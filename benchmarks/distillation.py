@@ -25,7 +25,7 @@ from tasks.models.normalised import Normalised
 from tasks.params import Answers, Augment, Clean, Factory, Kd, Loss, PrunedTeacher, Student, Train, Views
 from tasks.params.prune import Sensitivity
 from tasks.params.students import StudentTarget
-from tasks.params.training import Dist, Dkd, KdStandardised, Mse
+from tasks.params.training import Dist, Dkd, KdStandardised, Mse, Rkd, Sp
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
 from tasks.training.scratch import Scratch
@@ -73,11 +73,15 @@ METHODS: Final[dict[str, Method]] = {
     "alone, smoothed": Method(train=TRAIN.model_copy(update={"label_smoothing": 0.1})),
     "alone, unaugmented": Method(train=TRAIN.model_copy(update={"augment": Augment()})),
     "alone, twice as long": Method(train=TRAIN.model_copy(update={"epochs": 2 * EPOCHS})),
+    "alone, five times as long": Method(train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
     "kd T4": Method((Kd(method="kd"),), 0.1),
     "kd T2": Method((Kd(method="kd", temperature=2.0),), 0.1),
     "kd_standardised": Method((KdStandardised(method="kd_standardised"),), 0.1),
     "dkd": Method((Dkd(method="dkd"),)),
+    "sp": Method((Sp(method="sp"),)),
+    "rkd": Method((Rkd(method="rkd"),)),
     "dist": Method(DIST),
+    "dist, five times as long": Method(DIST, train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
     "dist, 8 views": Method(DIST, answers=Views(mode="views", count=8)),
     "mse, 8 views": Method((Mse(method="mse"),), 0.1, answers=Views(mode="views", count=8)),
     "kd T1, 8 views": Method(
