@@ -2,10 +2,10 @@
 
     python benchmarks/pruning.py [--models teacher student] [--seeds 3]
 
-Every row is kept as soon as it is measured, so a run that was stopped goes on. The criterion and, of the rows that are
-trained, the scope are chosen on the validation split; the accuracies are of the test split. Where a net of ours is
-trained beside torch-pruning's, it may keep as many multiply-accumulates as that kept. Seconds are those of the process,
-on one thread.
+Every row is kept as soon as it is measured, so a run that was stopped goes on. The accuracies are of the test split.
+Where a net of ours is trained beside torch-pruning's, it may keep as many multiply-accumulates as that kept, and its
+criterion and scope are the same at every ratio; what is trained longest, alone, is cut by scope auto. Seconds are those
+of the process, on one thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import fashion
 from pruning_by_hand import PEERS
 from pruning_headline import Row, headline
-from pruning_rows import BRIEF, CRITERIA, CUTS, HEADLINE_CUT, LONG, MEASURES, SHORT, Bench, recipe
+from pruning_rows import BRIEF, CRITERIA, CUTS, HEADLINE_CUT, LONG, LONGEST, MEASURES, RIVALS, SHORT, Bench, recipe
 
 from tasks.measure.size import macs
 
@@ -36,13 +36,13 @@ def main() -> None:
             kept(bench, "one shot", criterion, 0.7, 0, BRIEF)
         kept(bench, "select", "taylor", 0.7, 0)
         kept(bench, "select", "magnitude", 0.7, 0)
-    for seed in range(asked.seeds):
-        for bench in benches:
-            best = max((row for row in known(bench) if row["kind"] == "one shot"), key=_validation)["method"]
-            kept(bench, "alone", best, HEADLINE_CUT, seed, LONG)
-            for cut in CUTS:
-                kept(bench, "recovered", best, cut, seed, SHORT)
-                kept(bench, "recovered peer", "magnitude", cut, seed, SHORT)
+    for bench in benches:
+        for seed in range(asked.seeds):
+            kept(bench, "alone", LONGEST, HEADLINE_CUT, seed, LONG)
+            for rival in RIVALS:
+                for cut in CUTS:
+                    kept(bench, "recovered", rival, cut, seed, SHORT)
+                    kept(bench, "recovered peer", rival, cut, seed, SHORT)
     for bench in benches:
         for cut in CUTS:
             for criterion in CRITERIA:
@@ -73,11 +73,6 @@ def kept(bench: Bench, kind: str, method: str, cut: float, seed: int, epochs: in
         keep(bench)
 
 
-def known(bench: Bench) -> list[Row]:
-    """Rows of this model on disk that belong to today's teacher, recovery and scopes."""
-    return [row for row in _all(bench) if row["model"] == bench.name]
-
-
 def keep(bench: Bench) -> None:
     """Write what has been measured so far, and the headline figures of the teacher's rows."""
     rows, mine = _all(bench), [row for row in _all(bench) if row["model"] == "teacher"]
@@ -91,10 +86,6 @@ def keep(bench: Bench) -> None:
 def _all(bench: Bench) -> list[Row]:
     rows = [json.loads(path.read_text()) for path in sorted((fashion.WORK / "pruning").glob("*.json"))]
     return [row for row in rows if row["recipe"] == recipe(bench)]
-
-
-def _validation(row: Row) -> float:
-    return float(row.get("validation_compensated", 0.0)) if row["cut"] == 0.7 and row["seed"] == 0 else 0.0
 
 
 if __name__ == "__main__":

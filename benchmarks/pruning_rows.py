@@ -26,7 +26,7 @@ from tasks.prune.allocation import Sensitivity
 from tasks.prune.calibration import recalibrate_
 from tasks.prune.cost import deployed, relative_latency
 from tasks.prune.evidence import Evidence
-from tasks.prune.scopes import SCOPES, best_scope
+from tasks.prune.scopes import best_scope
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
 from tasks.training.scratch import Scratch
@@ -34,6 +34,9 @@ from tasks.training.state import Lesson
 from tasks.training.teachers import ask
 
 CRITERIA: Final = ("l1", "l2", "bn_scale", "taylor", "fpgm", "random")
+LONGEST: Final = "l1"  # criterion of what is trained longest, by scope auto
+OURS: Final = ("taylor", "global")  # criterion and scope of what is trained beside torch-pruning, without a scan
+RIVALS: Final = ("magnitude", "taylor, global")  # of torch-pruning: its README's example, and the one by gradients
 CUTS: Final = (0.5, 0.7, 0.85, 0.95)  # shares of the multiply-accumulates that go
 HEADLINE_CUT: Final = 0.715
 LONG, SHORT, BRIEF = 15, 4, 1  # epochs of recovery
@@ -50,7 +53,7 @@ class Bench:
     dense: Normalised
     teacher: Normalised  # whose answers recovery learns
     facts: Row
-    sizes: dict[float, int] = field(default_factory=dict)  # what torch-pruning left, by cut
+    sizes: dict[tuple[str, float], int] = field(default_factory=dict)  # what torch-pruning left, by way and cut
     scans: dict[tuple[str, int], tuple[list[Sensitivity], float]] = field(default_factory=dict)
 
     def evidence(self, seed: int) -> Evidence:
@@ -119,20 +122,11 @@ def one_shot_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -
 
 
 def alone(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
-    """Cut by scope auto and refitted, then trained towards the teacher; the trials of the scopes cost beside that."""
-    return _cut_and_recovered(bench, criterion, cut, 1 - cut, seed, epochs)
-
-
-def recovered(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> Row:
-    """The same, to the multiply-accumulates that torch-pruning leaves."""
-    return _cut_and_recovered(bench, criterion, cut, _share(bench, cut), seed, epochs)
-
-
-def _cut_and_recovered(bench: Bench, criterion: str, cut: float, share: float, seed: int, epochs: int) -> Row:
+    """Cut to a share by scope auto and refitted, then trained towards the teacher; its trials cost beside that."""
     evidence, begun = bench.evidence(seed), time.process_time()
 
     def cut_by(scope: str) -> Normalised:
-        params, model = _params(criterion, cut, share, compensate=True, scope=scope), deepcopy(bench.dense)
+        params, model = _params(criterion, cut, 1 - cut, compensate=True, scope=scope), deepcopy(bench.dense)
         list(structured.shrink_(model, params, evidence, *bench.scan(criterion, seed), [1.0]))
         return model
 
@@ -143,6 +137,15 @@ def _cut_and_recovered(bench: Bench, criterion: str, cut: float, share: float, s
     scope = best_scope(cut_by, recover_)
     seconds = round(time.process_time() - begun, 1)
     return {"scope": scope, "trials_cpu_s": seconds, **_recovered(bench, cut_by(scope), seed, epochs)}
+
+
+def recovered(bench: Bench, rival: str, cut: float, seed: int, epochs: int) -> Row:
+    """Cut in one way at every ratio, to the multiply-accumulates that torch-pruning leaves, then trained."""
+    criterion, scope = OURS
+    params = _params(criterion, cut, _share(bench, rival, cut), compensate=True, scope=scope)
+    model = deepcopy(bench.dense)
+    list(structured.shrink_(model, params, bench.evidence(seed), [], 0.0, [1.0]))
+    return _recovered(bench, model, seed, epochs)
 
 
 def recovered_peer(bench: Bench, peer: str, cut: float, seed: int, epochs: int) -> Row:
@@ -182,12 +185,12 @@ def select(bench: Bench, criterion: str, cut: float, seed: int, epochs: int) -> 
     return {name: statistics.median(own) for name, own in seconds.items()}
 
 
-def _share(bench: Bench, cut: float) -> float:
-    """Of the multiply-accumulates, what torch-pruning by its README leaves when it is asked for this cut."""
+def _share(bench: Bench, rival: str, cut: float) -> float:
+    """Of the multiply-accumulates, what torch-pruning leaves in this way when it is asked for this cut."""
     shape = bench.splits.card.input_shape
-    if cut not in bench.sizes:
-        bench.sizes[cut] = macs(cut_peer(bench, "magnitude", cut), shape)
-    return bench.sizes[cut] / macs(bench.dense, shape)
+    if (rival, cut) not in bench.sizes:
+        bench.sizes[rival, cut] = macs(cut_peer(bench, rival, cut), shape)
+    return bench.sizes[rival, cut] / macs(bench.dense, shape)
 
 
 def _recovered(bench: Bench, model: Normalised, seed: int, epochs: int) -> Row:
@@ -242,8 +245,8 @@ def _recovery() -> Any:
 
 
 def recipe(bench: Bench) -> str:
-    """Rows of another teacher, recovery or choice of scopes are not taken up."""
-    return f"{bench.facts['recipe']} {bench.facts['accuracy']} {_recovery().model_dump_json()} {SAMPLES} {SCOPES}"
+    """Rows of another teacher, recovery or choice of channels are not taken up."""
+    return f"{bench.facts['recipe']} {bench.facts['accuracy']} {_recovery().model_dump_json()} {SAMPLES} {OURS}"
 
 
 MEASURES: Final[dict[str, Callable[[Bench, str, float, int, int], Row]]] = {

@@ -13,7 +13,7 @@ from tasks.params.section import Count, NonNegative, Section, Share
 from tasks.params.training import Answers, Clean, Kd, Losses, Train, refuse_unkept
 
 PlainScope = Literal["sensitivity", "uniform", "global", "isomorphic"]
-Scope = Literal["auto"] | PlainScope
+Scope = Literal["auto", PlainScope]
 
 
 def _listed(given: object) -> object:
