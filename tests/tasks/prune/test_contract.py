@@ -1,95 +1,36 @@
 """Six promises, kept by every criterion of every pattern: a new one is tested the moment that the params accept it."""
 
 from copy import deepcopy
-from typing import get_args
 
 import pytest
 import torch
-from networks import Encoder
-from pydantic import TypeAdapter
-from torch import nn
-from toy import pictures, stirred
+from contracts import (
+    BY_LOSS,
+    CELLS,
+    IMAGE,
+    RANKED_AS_IT_GOES,
+    STRUCTURED,
+    TARGETS,
+    WHOLE,
+    X,
+    cut_,
+    dense,
+    evidence,
+    settings,
+)
+from toy import stirred
 
-from tasks.measure.size import macs, nonzero, parameters
+from tasks.measure.size import macs, parameters
 from tasks.models.cnn import CNN
-from tasks.models.resnet import ResNet
 from tasks.models.skipped import Skipped, skip_
-from tasks.params import Prune
 from tasks.prune import structured
-from tasks.prune.criteria import BY_ROW, COMPARABLE, CRITERIA
-from tasks.prune.evidence import Evidence
-from tasks.prune.matrices import chosen
+from tasks.prune.criteria import COMPARABLE, CRITERIA
 from tasks.prune.patterns import notes, scan, shrink_
-from tasks.prune.unstructured import weight_scores
-
-IMAGE = (1, 8, 8)
-X = torch.rand(5, *IMAGE, generator=torch.Generator().manual_seed(0))
-BY_LOSS = "loss"  # what stands for a criterion where none is named: the loss without a block
-TARGETS = {"channel": 0.5, "head": 0.8, "layer": 0.8, "unstructured": 0.6}
-
-
-def accepted():
-    """(pattern, criterion) for all that params.yaml may say."""
-    found = []
-    for kind in get_args(get_args(Prune)[0]):
-        (pattern,) = get_args(kind.model_fields["pattern"].annotation)
-        if "criterion" not in kind.model_fields:
-            found.append((pattern, BY_LOSS))
-            continue
-        for section in get_args(kind.model_fields["criterion"].annotation):
-            found.append((pattern, *get_args(section.model_fields["method"].annotation)))
-    return found
-
-
-CELLS = accepted()
-STRUCTURED = [cell for cell in CELLS if cell[0] in ("channel", "head")]
-WEIGHTS = [cell for cell in CELLS if cell[0] in ("unstructured", "n_m")]
-WHOLE = [cell for cell in CELLS if cell not in WEIGHTS]
-# scores that no one can look up: SparseGPT ranks each block of columns when those before have changed it, and which
-# weight it then drops is held against brute force in test_sparsegpt.py
-RANKED_AS_IT_GOES = [cell for cell in WEIGHTS if cell[1] == "sparsegpt"]
 
 
 def test_every_criterion_and_pattern_is_asked():
     assert len(set(CELLS)) == len(CELLS) and {criterion for _, criterion in CELLS} == {*CRITERIA, BY_LOSS}
     assert {pattern for pattern, _ in CELLS} == {*TARGETS, "n_m"} and len(RANKED_AS_IT_GOES) == 2
-
-
-def dense(pattern):
-    torch.manual_seed(0)
-    built = {
-        "channel": lambda: stirred(ResNet(IMAGE, 3, (8, 16, 16))),
-        "head": lambda: Encoder().eval(),
-        "layer": lambda: stirred(ResNet(IMAGE, 3, (4, 6, 8, 8))),
-    }
-    return built[pattern]() if pattern in built else stirred(CNN(IMAGE, 3, (8, 12), (2, 2)))
-
-
-def settings(pattern, criterion, measure="macs", **more):
-    given = {"pattern": pattern, "recalibrate": False, **more}
-    if criterion != BY_LOSS:
-        given["criterion"] = {"method": criterion}
-    if pattern != "n_m":
-        given["target"] = {"sparsity" if pattern == "unstructured" else measure: TARGETS[pattern]}
-    return TypeAdapter(Prune).validate_python(given)
-
-
-def score(model):
-    training = model.training
-    with torch.no_grad():
-        loss = float(model.eval()(X).square().mean())
-    model.train(training)
-    return loss, 0.0
-
-
-def evidence(seed=0):
-    return Evidence(IMAGE, score, pictures(), seed)
-
-
-def cut_(model, params, seen=None, shares=(1.0,)):
-    """What the stage does between two trainings; the masks of the last step."""
-    seen = seen or evidence()
-    return list(shrink_(model, params, seen, scan(model, params, seen), shares))[-1]
 
 
 @pytest.fixture
@@ -137,35 +78,6 @@ def test_no_more_than_the_target_is_left(pattern, criterion, measure):
     assert 0.6 * TARGETS[pattern] < measure(model, IMAGE) / whole <= TARGETS[pattern]
 
 
-@pytest.mark.parametrize("scope", ["global", "uniform", None])
-@pytest.mark.parametrize("criterion", [criterion for pattern, criterion in WEIGHTS if pattern == "unstructured"])
-def test_exactly_the_sparsity_goes_in_its_scope(criterion, scope):
-    by_layer = criterion in ("wanda", "sparsegpt")
-    if by_layer and scope == "global":
-        return  # which the params refuse
-    model, params = dense("unstructured"), settings("unstructured", criterion, scope=scope)
-    keep = cut_(model, params, shares=(0.5, 1.0))
-    by_layer = by_layer or scope == "uniform"
-    for masks in [[mask] for mask in keep.values()] if by_layer else [list(keep.values())]:
-        flat = torch.cat([mask.flatten() for mask in masks])
-        assert int((~flat).sum()) == round(0.6 * len(flat))
-    assert all(torch.equal(weight != 0, keep[name]) for name, weight in chosen(model, params, IMAGE).items())
-
-
-@pytest.mark.parametrize("criterion", [criterion for pattern, criterion in WEIGHTS if pattern == "n_m"])
-@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 8)])
-def test_of_every_m_weights_n_stay(criterion, n, m):
-    model = dense("n_m")
-    params = settings("n_m", criterion, n=n, m=m)
-    keep = cut_(model, params, shares=(0.5, 1.0))
-    assert list(keep) == list(chosen(model, params, IMAGE)) == ["body.1.0.weight", "head.weight"]
-    for name, mask in keep.items():
-        along = mask.movedim(1, -1)
-        whole = along.shape[-1] // m * m
-        assert (along[..., :whole].reshape(-1, m).sum(1) == n).all() and along[..., whole:].all()
-        assert torch.equal(model.get_parameter(name) != 0, mask)
-
-
 # 2. no dropped score beats a kept one in its scope
 
 
@@ -199,32 +111,6 @@ def test_no_block_stays_without_which_the_loss_is_less():
     next(shrink_(model, params.model_copy(update={"target": params.target}), seen, [], (0.01,)))
     (gone,) = removed(model)
     assert losses.pop(gone) <= min(losses.values()) and len(losses) == 2
-
-
-@pytest.mark.parametrize("scope", ["global", "uniform"])
-@pytest.mark.parametrize(("pattern", "criterion"), [cell for cell in WEIGHTS if cell not in RANKED_AS_IT_GOES])
-def test_no_weight_that_goes_beats_one_that_stays(pattern, criterion, scope):
-    if pattern == "n_m" or criterion == "wanda":
-        scope = {"unstructured": "uniform", "n_m": None}[pattern]
-    model, seen = dense(pattern), evidence()
-    params = settings(pattern, criterion, **({"scope": scope} if scope else {}))
-    scores = weight_scores(model, CRITERIA[criterion], seen, chosen(model, params, IMAGE))
-    keep = cut_(model, params, seen)
-    if pattern == "n_m":
-        rivals = [
-            (own[..., :whole].reshape(-1, 4), mask[..., :whole].reshape(-1, 4))
-            for own, mask in ((scores[name].movedim(1, -1), keep[name].movedim(1, -1)) for name in keep)
-            if (whole := own.shape[-1] // 4 * 4)
-        ]
-    elif CRITERIA[criterion] in BY_ROW:
-        rivals = [(scores[name].flatten(1), keep[name].flatten(1)) for name in keep]
-    elif scope == "uniform":
-        rivals = [(scores[name].view(1, -1), keep[name].view(1, -1)) for name in keep]
-    else:
-        rivals = [tuple(torch.cat([own[name].flatten() for name in keep])[None] for own in (scores, keep))]
-    for own, kept in rivals:
-        assert not kept.all()
-        assert (own.masked_fill(kept, -2).amax(1) <= own.masked_fill(~kept, torch.inf).amin(1)).all()
 
 
 # 3. arguments unchanged
@@ -329,21 +215,6 @@ def test_cutting_the_chosen_blocks_where_they_are_zero_changes_nothing():
     assert not torch.allclose(before, dense("layer")(X))
 
 
-@pytest.mark.parametrize(("pattern", "criterion"), WEIGHTS)
-def test_pruning_where_the_chosen_weights_are_zero_takes_these_and_changes_nothing(pattern, criterion):
-    """SparseGPT too: a weight that is zero leaves nothing for those after it to make up for."""
-    silent, params = dense(pattern), settings(pattern, criterion)
-    keep = cut_(deepcopy(silent), params)
-    with torch.no_grad():
-        for name, mask in keep.items():
-            silent.get_parameter(name).mul_(mask)
-    before = silent(X)
-    again = cut_(silent, params)
-    assert all(torch.equal(again[name], mask) for name, mask in keep.items())
-    assert not torch.allclose(before, dense(pattern)(X))  # they had a say
-    torch.testing.assert_close(silent(X), before)
-
-
 # 6. MACs fall by the predicted number
 
 
@@ -372,12 +243,3 @@ def test_macs_fall_by_those_of_the_blocks():
     cut_(model, settings("layer", BY_LOSS))
     own = [macs(original.get_submodule(name), shapes[name]) for name in removed(model)]
     assert own and macs(model, IMAGE) == whole - sum(own)
-
-
-@pytest.mark.parametrize(("pattern", "criterion"), WEIGHTS)
-def test_zero_weights_save_no_macs_and_as_many_are_zero_as_go(pattern, criterion):
-    model = dense(pattern)
-    whole, before = macs(model, IMAGE), nonzero(model)
-    keep = cut_(model, settings(pattern, criterion))
-    assert macs(model, IMAGE) == whole and before - nonzero(model) == sum(int((~mask).sum()) for mask in keep.values())
-    assert isinstance(model.body[0][0], nn.Conv2d)
