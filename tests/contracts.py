@@ -1,4 +1,4 @@
-"""What the contract tests of pruning share: every criterion of every pattern that params accept, and models for them."""
+"""What the contract tests of pruning share: every criterion of every pattern that params accept, a model for each."""
 
 from typing import get_args
 
