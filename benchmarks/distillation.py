@@ -35,6 +35,7 @@ from tasks.training.teachers import ask
 SHIFTED: Final = Augment(shift=2, flip=True)
 EPOCHS: Final = 20
 LEARNED: Final = 10_000  # training samples, unaugmented, by which to see whether a student has room to learn more
+LONGER: Final = ", five times as long"
 TRAIN: Final = Train(epochs=EPOCHS, batch_size=256, lr=0.01, ema=0.95, augment=SHIFTED)
 
 
@@ -73,7 +74,7 @@ METHODS: Final[dict[str, Method]] = {
     "alone, smoothed": Method(train=TRAIN.model_copy(update={"label_smoothing": 0.1})),
     "alone, unaugmented": Method(train=TRAIN.model_copy(update={"augment": Augment()})),
     "alone, twice as long": Method(train=TRAIN.model_copy(update={"epochs": 2 * EPOCHS})),
-    "alone, five times as long": Method(train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
+    "alone" + LONGER: Method(train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
     "kd T4": Method((Kd(method="kd"),), 0.1),
     "kd T2": Method((Kd(method="kd", temperature=2.0),), 0.1),
     "kd_standardised": Method((KdStandardised(method="kd_standardised"),), 0.1),
@@ -81,7 +82,7 @@ METHODS: Final[dict[str, Method]] = {
     "sp": Method((Sp(method="sp"),)),
     "rkd": Method((Rkd(method="rkd"),)),
     "dist": Method(DIST),
-    "dist, five times as long": Method(DIST, train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
+    "dist" + LONGER: Method(DIST, train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
     "dist, 8 views": Method(DIST, answers=Views(mode="views", count=8)),
     "mse, 8 views": Method((Mse(method="mse"),), 0.1, answers=Views(mode="views", count=8)),
     "kd T1, 8 views": Method(
@@ -207,10 +208,13 @@ def gap_closed(table: list[dict[str, Any]], size: str, teacher: float) -> dict[s
     own = [row for row in table if row["student"] == size]
     taught = [row for row in own if not row["method"].startswith("alone")]
     alone = [row for row in own if row["method"].startswith("alone")]
-    same = [row for row in alone if row["method"] == "alone"]
-    if not taught or not same:
+    if not taught:
         return None
     best = max(taught, key=lambda row: row["validation_mean"])
+    as_long = "alone" + (LONGER if best["method"].endswith(LONGER) else "")
+    same = [row for row in alone if row["method"] == as_long]
+    if not same:
+        return None
     best_alone = max(alone, key=lambda row: row["validation_mean"])
     beside = max(same, key=lambda row: row["validation_mean"])
 
