@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from tasks.models.cnn import check_blocks, conv_block, image_channels
+from tasks.models.cnn import check_blocks, conv_block, image_channels, pool_and_head
 
 
 def separable_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -22,7 +22,8 @@ def separable_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential
 class DepthwiseCNN(nn.Module):
     """A plain convolution block for the first entry of `channels`, a separable one for each further; pool; linear.
 
-    channels, strides: of each block, in step. In the manner of MobileNet (Howard et al. 2017, arXiv:1704.04861).
+    channels, strides: of each block, in step. hidden: as of CNN.
+    In the manner of MobileNet (Howard et al. 2017, arXiv:1704.04861).
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class DepthwiseCNN(nn.Module):
         classes: int,
         channels: Sequence[int] = (16, 32, 64),
         strides: Sequence[int] = (2, 2, 2),
+        hidden: Sequence[int] = (),
     ) -> None:
         super().__init__()
         inputs = image_channels("DepthwiseCNN", in_shape)
@@ -42,8 +44,7 @@ class DepthwiseCNN(nn.Module):
             conv_block(inputs, channels[0], strides[0]),
             *(separable_block(before, after, stride) for before, after, stride in sizes),
         )
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels[-1], classes)
+        self.pool, self.head = pool_and_head(channels[-1], in_shape, strides, 3, hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, *in_shape) -> logits (batch, classes)."""

@@ -177,7 +177,7 @@ def test_a_parameter_of_the_model_s_own_keeps_what_it_is_added_to_whole_and_is_n
 
 @pytest.mark.parametrize(
     "model",
-    [CNN(IMAGE, 3), ResNet(IMAGE, 3), MLP(IMAGE, 3), DepthwiseCNN(IMAGE, 3)],
+    [CNN(IMAGE, 3), ResNet(IMAGE, 3), MLP(IMAGE, 3), DepthwiseCNN(IMAGE, 3), CNN(IMAGE, 3, hidden=[12])],
     ids=lambda model: model._get_name(),
 )
 def test_nothing_is_tried_out_on_the_built_in_networks(model, monkeypatch):
