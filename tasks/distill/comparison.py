@@ -64,9 +64,7 @@ class Comparison:
         if self.gap_closed is None and self.taught and not self.helped:
             alone = f"the student alone is as good as the teacher ({_percent(self.accuracy_alone)})"
             return f"{words}: {alone}, nothing to close"
-        chosen = (
-            "" if self.taught else "the probe chose the student alone, with the weights inherited from the teacher, "
-        )
+        chosen = "" if self.taught else "the probe chose the student alone, with the weights that it inherited, "
         beside = "alone" if self.taught else "with fresh ones"
         return (
             f"{words}: {chosen}{_percent(self.accuracy_student)} against {_percent(self.accuracy_alone)} {beside}, "
@@ -106,7 +104,7 @@ def compare(
     """Labels predicted for the validation split, (n,) each; one of `alone` and of `student` per seed.
 
     taught: the student was; False where the probe chose the targets alone.
-    inherited: it began with the teacher's weights, the student alone with fresh ones.
+    inherited: it began with weights of what it was cut from, the student alone with fresh ones.
     """
     answers = {"teacher": [teacher], "alone": alone, "student": student}
     right = {name: [labels == targets for labels in own] for name, own in answers.items()}

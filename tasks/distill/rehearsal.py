@@ -44,6 +44,7 @@ def _pairs(
     guide = ("the teacher", teacher)
     if assistant:
         yield ("the assistant", assistant), guide
+    if assistant and params.assistant and params.assistant.teaches:
         guide = ("the assistant, which teaches,", assistant)
     yield ("the student", student), guide
     if params.generations > 1:

@@ -50,17 +50,21 @@ def distill(params: Distill, seed: int, files: Files) -> dict[str, float]:
     data = load_splits(files.reads)
     teachers = [checkpoint.load(folder, data.card) for folder in (files.reads["teacher"], *map(Path, params.teachers))]
     room = _Room(params, data, teachers, scratch_of(files.scratch, "distill", data.card.sha256))
-    start, assistant = _start(room, seed), _assistant(room, seed)
-    log.info("%s", student_table([("teacher", teachers[0]), ("student", start)], data.card.input_shape))
+    assistant = _assistant(room, seed)
+    start = _start(room, assistant, seed)
+    _show_costs(teachers[0], assistant, start, data)
     rehearse(params, start, teachers[0], assistant, data.card.input_shape)
     candidate, trials = _candidate(room, start, seed)
     taught_in = room
-    if params.assistant and assistant and candidate.losses:
+    if params.assistant and assistant and (candidate.losses or params.cuts_assistant):
         _train(room, assistant, candidate, params.assistant.train, seed, "assistant")
-        taught_in = replace(room, teachers=[assistant])
+        taught_in = replace(room, teachers=[assistant]) if params.assistant.teaches else room
+    if params.cuts_assistant:  # until now it stood for what the trained assistant leaves
+        start = _start(room, assistant, seed)
+        _show_costs(teachers[0], assistant, start, data)
     pairs = []
     for number in range(params.seeds):
-        own = _start(room, seed + number) if number else start
+        own = _start(room, assistant, seed + number) if number else start
         alone, student = _pair(taught_in, own, candidate, seed + number, f"_seed_{number}" if number else "")
         if not number:
             _write(alone, data, files.writes["student_alone"], parent=None)
@@ -88,11 +92,18 @@ def distill(params: Distill, seed: int, files: Files) -> dict[str, float]:
     }
 
 
-def _start(room: _Room, seed: int) -> Normalised:
+def _show_costs(teacher: Normalised, assistant: Normalised | None, student: Normalised, data: Splits) -> None:
+    between = [("assistant", assistant)] if assistant else []
+    rows = [("teacher", teacher), *between, ("student", student)]
+    log.info("%s", student_table(rows, data.card.input_shape))
+
+
+def _start(room: _Room, assistant: Normalised | None, seed: int) -> Normalised:
     data, model = room.data, room.params.model
     if several() and isinstance(model, PrunedTeacher) and model.target.latency is not None:
         raise ValueError("distill.model.target.latency is measured by each process anew; give macs or parameters")
-    return build_student(model, room.teachers[0], data.card, moments(data.train), data.validation, seed)
+    origin = assistant if assistant and room.params.cuts_assistant else room.teachers[0]
+    return build_student(model, origin, data.card, moments(data.train), data.validation, seed)
 
 
 def _candidate(room: _Room, start: Normalised, seed: int) -> tuple[Candidate, list[Trial]]:

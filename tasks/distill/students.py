@@ -1,4 +1,4 @@
-"""The student before its training: named by a factory, a slimmer build of the teacher, or the teacher cut down."""
+"""The student before its training: by a factory, a slimmer build of the teacher, or a trained network cut down."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OFFERED: Final = ("in_shape", "classes")
 def build_student(
     student: Student, teacher: Normalised, card: Card, moments: tuple[Tensor, Tensor], validation: Samples, seed: int
 ) -> Normalised:
-    """The student as it starts its training; the teacher stays as it is.
+    """The student as it starts its training; the teacher, or the assistant in its place, stays as it is.
 
     moments: as for `checkpoint.build`. validation: on which each layer's sensitivity is scanned.
     Only a latency target can give another student for the same seed: it is measured.

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from tasks.params.section import Count, Factory, Fraction, NonNegative, Section
-from tasks.params.students import Student
+from tasks.params.students import PrunedTeacher, Student
 from tasks.params.training import Answers, Auto, Clean, Kd, Losses, Train, refuse_unkept
 
 
@@ -20,11 +20,12 @@ class Probe(Section):
 class Assistant(Section):
     """A network of a size between teacher and student, which learns first and then teaches.
 
-    Mirzadeh et al. 2020, arXiv:1902.03393.
+    Mirzadeh et al. 2020, arXiv:1902.03393. teaches: false leaves that to the teacher; the student is then cut from it.
     """
 
     model: Factory
     train: Train = Train()
+    teaches: bool = True
 
 
 def _kind(losses: object) -> str:
@@ -55,6 +56,22 @@ class Distill(Section):
     answers: Answers = Clean(mode="clean")
     seeds: Count = 1
     train: Train = Train()
+
+    @property
+    def cuts_assistant(self) -> bool:
+        """Whether the student is the assistant, cut down."""
+        return isinstance(self.model, PrunedTeacher) and self.model.origin == "assistant"
+
+    @model_validator(mode="after")
+    def _assistant_is_of_use(self) -> Distill:
+        if self.cuts_assistant and self.assistant is None:
+            raise ValueError("model.origin is assistant, and assistant is null; name one, or set origin: teacher")
+        if self.assistant and not self.assistant.teaches and not self.cuts_assistant:
+            raise ValueError(
+                "assistant.teaches is false, and no student is cut from it; set teaches: true, or "
+                "model: {method: pruned_teacher, origin: assistant, ...}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _answers_suffice(self) -> Distill:

@@ -13,7 +13,7 @@ from tasks.params.section import Count, Factory, Fraction, Section, Share
 
 
 class StudentTarget(Section):
-    """Share of the teacher's multiply-accumulates, parameters or measured latency that is left."""
+    """Share of the multiply-accumulates, parameters or measured latency that is left of what is cut."""
 
     macs: Share | None = None
     parameters: Share | None = None
@@ -32,9 +32,13 @@ class StudentTarget(Section):
 
 
 class PrunedTeacher(Section):
-    """The teacher with channels cut out, its other weights kept, or with `compensate` refitted to what is left."""
+    """The teacher with channels cut out, its other weights kept, or with `compensate` refitted to what is left.
+
+    origin: assistant cuts distill.assistant instead, once it has learned.
+    """
 
     method: Literal["pruned_teacher"]
+    origin: Literal["teacher", "assistant"] = "teacher"
     target: StudentTarget
     criterion: ChannelCriterion = L2(method="l2")
     scope: PlainScope = "sensitivity"

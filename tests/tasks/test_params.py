@@ -188,6 +188,9 @@ def test_the_demo_writes_out_only_keys_that_exist_in_pipeline_order():
     assert [name for name in fields if name in written] == written
 
 
+ASSISTANT = 'assistant: {model: {factory: "tasks.models.mlp:MLP"}, teaches: false}'
+
+
 @pytest.mark.parametrize(
     ("section", "says"),
     [
@@ -196,6 +199,7 @@ def test_the_demo_writes_out_only_keys_that_exist_in_pipeline_order():
         ("losses: auto, train: {augment: {cutmix: 0.2}}", "mixup and cutmix need answers: {mode: live}"),
         ("losses: [{method: kd}, {method: mutual}]", "name only mutual"),
         ("losses: none", "distill.losses is 'none': input should be 'auto'"),
+        (ASSISTANT, "assistant.teaches is false, and no student is cut from it; set teaches: true, or model: {method"),
     ],
 )
 def test_what_the_teacher_s_kept_answers_cannot_give_is_refused_before_any_work(tmp_path, section, says):
@@ -207,3 +211,13 @@ def test_what_the_teacher_s_kept_answers_cannot_give_is_refused_before_any_work(
     with pytest.raises(ValueError) as error:
         load_params(path)
     assert says in str(error.value)
+
+
+def test_a_student_cut_from_an_assistant_needs_one():
+    cut = {"method": "pruned_teacher", "origin": "assistant", "target": {"macs": 0.5}}
+    with pytest.raises(ValueError, match=r"model\.origin is assistant, and assistant is null; name one, or set origin"):
+        p.Distill.model_validate({"model": cut})
+    with pytest.raises(ValueError, match=r"origin"):
+        p.Distill.model_validate({"model": {**cut, "origin": "elsewhere"}})
+    found = p.Distill.model_validate({"model": cut, "assistant": {"model": {"factory": "a:B"}, "teaches": False}})
+    assert found.cuts_assistant

@@ -104,8 +104,8 @@ def test_a_student_that_no_teacher_taught_was_not_helped_whatever_it_gained_by_i
     limits = "" if seeds == 1 else " (interval 67 to 67)"
     assert not found.helped and found.gain == pytest.approx(0.1)
     assert found.sentence() == (
-        "distillation did not help here: the probe chose the student alone, with the weights inherited from the "
-        f"teacher, 90.00 % against 80.00 % with fresh ones, +10.00 pp ({spread}), "
+        "distillation did not help here: the probe chose the student alone, with the weights that it "
+        f"inherited, 90.00 % against 80.00 % with fresh ones, +10.00 pp ({spread}), "
         f"67 %{limits} of the gap to the teacher's 95.00 % closed"
     )
 

@@ -14,10 +14,10 @@ from tasks.data.splits import load_splits, moments
 from tasks.distill import stage
 from tasks.distill.probe import CANDIDATES
 from tasks.distill.stage import distill
-from tasks.distill.students import same_shape_fresh
+from tasks.distill.students import build_student, same_shape_fresh
 from tasks.files import Files
 from tasks.measure.accuracy import accuracy
-from tasks.params import Distill, Factory, Train
+from tasks.params import Distill, Factory, PrunedTeacher, Train
 from tasks.training.curves import read_curves
 from tasks.training.loop import fit_
 
@@ -54,7 +54,9 @@ def started(monkeypatch):
 
     def record(model, samples, validation, train, *, series, lesson, **more):
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        seen.append(SimpleNamespace(series=series, state=state, lesson=lesson, train=train, samples=samples))
+        seen.append(
+            SimpleNamespace(model=model, series=series, state=state, lesson=lesson, train=train, samples=samples)
+        )
         return real(model, samples, validation, train, series=series, lesson=lesson, **more)
 
     monkeypatch.setattr(stage, "fit_", record)
@@ -270,6 +272,47 @@ def test_an_assistant_learns_first_and_then_teaches(tmp_path, reads, started):
 def test_beside_an_assistant_every_seed_s_student_is_still_cut_from_the_teacher(tmp_path, reads, started):
     distilled(tmp_path, reads, model=PRUNED, assistant=ASSISTANT, seeds=2)
     assert same(started[2].state, started[4].state)
+
+
+def test_a_student_is_cut_from_the_assistant_that_has_learned_and_the_teacher_teaches_both(tmp_path, reads, started):
+    pruned, assistant = {**PRUNED, "origin": "assistant"}, {**ASSISTANT, "teaches": False}
+    distilled(tmp_path, reads, model=pruned, assistant=assistant, answers={"mode": "live"}, seeds=2)
+    assert [run.series for run in started[:3]] == ["assistant", "student_alone", "student"]
+    learned, alone, student = started[:3]
+    teacher = checkpoint.load(reads["teacher"], load_splits(reads).card)
+    for run in (learned, student):
+        assert same(run.lesson.teacher.teachers[0].state_dict(), teacher.state_dict())
+    kept = checkpoint.load(tmp_path / "student", load_splits(reads).card)
+    assert kept.factory.args["hidden"] == ASSISTANT["model"]["args"]["hidden"]
+    assert same(student.state, started[4].state) and not same(alone.state, student.state)
+    again = _cut(learned.model, reads, pruned)
+    assert same(student.state, again.state_dict())
+
+
+def _cut(assistant, reads, model):
+    """From the assistant as its training left it."""
+    data, student = load_splits(reads), PrunedTeacher.model_validate(model)
+    return build_student(student, assistant, data.card, moments(data.train), data.validation, 0)
+
+
+def test_where_the_probe_finds_that_no_teacher_helps_the_assistant_still_learns_before_it_is_cut(
+    tmp_path, reads, started, monkeypatch
+):
+    monkeypatch.setattr(stage, "choose", lambda *_: (stage.ALONE, []))
+    pruned, assistant = {**PRUNED, "origin": "assistant"}, {**ASSISTANT, "teaches": False}
+    distilled(tmp_path, reads, model=pruned, assistant=assistant, losses="auto")
+    assert [(run.series, run.lesson) for run in started] == [
+        ("assistant", None),
+        ("student_alone", None),
+        ("student", None),
+    ]
+
+
+def test_a_student_cut_from_the_assistant_can_be_taught_by_it_too(tmp_path, reads, started):
+    pruned = {**PRUNED, "origin": "assistant"}
+    distilled(tmp_path, reads, model=pruned, assistant=ASSISTANT, answers={"mode": "live"})
+    (guide,) = started[2].lesson.teacher.teachers
+    assert guide.factory.args["hidden"] == ASSISTANT["model"]["args"]["hidden"]
 
 
 def test_in_each_generation_the_student_before_teaches_a_fresh_one(tmp_path, reads, started):
