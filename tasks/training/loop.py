@@ -23,7 +23,7 @@ from tasks.training.distributed import agreed, average_, average_buffers_, avera
 from tasks.training.memory import enough_memory
 from tasks.training.objective import target_loss
 from tasks.training.optimizer import learning_rate
-from tasks.training.precision import faster_precision
+from tasks.training.precision import faster_precision, lacks_bfloat16
 from tasks.training.scratch import Scratch
 from tasks.training.state import Epoch, Lesson, State, kept, restore_, start, student_taps, training_key
 
@@ -67,10 +67,8 @@ def fit_(
     samples = balanced(samples) if train.balance else samples
     smaller_batch = f"lower train.batch_size, now {train.batch_size}"
     with torch.random.fork_rng():
-        if train.precision == "auto":
-            with enough_memory(series, smaller_batch):
-                precision = agreed(faster_precision(model, samples, train, scratch))
-            train = train.model_copy(update={"precision": precision})
+        with enough_memory(series, smaller_batch):
+            train = _with_precision(model, samples, train, series, scratch)
         key = training_key(model, samples, validation, train, seed, lesson, keep) if scratch else ""
         with enough_memory(f"{series}, before its first step", "a smaller network would do"):
             state = start(model, samples, train, seed, lesson)
@@ -93,6 +91,20 @@ def fit_(
         state.average.swap_()
     model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return state.history
+
+
+def _with_precision(model: nn.Module, samples: Samples, train: Train, series: str, scratch: Scratch | None) -> Train:
+    """The faster precision where the clock is to choose; a warning where the one asked for would take for ever."""
+    if train.precision == "bfloat16" and lacks_bfloat16(model, samples):
+        log.warning(
+            "%s: this processor only imitates bfloat16, which takes many times as long as float32; "
+            "set train.precision to float32, or to auto",
+            series,
+        )
+    if train.precision != "auto":
+        return train
+    precision = agreed(faster_precision(model, samples, train, scratch))
+    return train.model_copy(update={"precision": precision})
 
 
 def _runner(model: nn.Module, train: Train, series: str, lesson: Lesson | None) -> Any:

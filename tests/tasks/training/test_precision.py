@@ -44,15 +44,38 @@ def test_the_precision_is_chosen_by_the_clock(stopwatch, taken, chosen):
     assert weights(trained(AUTO)[0]) == {"float32": one, "bfloat16": two}[chosen]
 
 
+def test_where_bfloat16_is_imitated_a_few_samples_decide(monkeypatch):
+    asked = []
+
+    def measured(model, samples, batch_size):
+        asked.append(batch_size)
+        return {"float32": 1.0, "bfloat16": 6.0 if batch_size == precision.FEW else 0.1}
+
+    monkeypatch.setattr(precision, "_seconds", measured)
+    assert precision.faster_precision(network(), DATA, AUTO, None) == "float32"
+    assert asked == [precision.FEW]
+
+
+@pytest.mark.parametrize(("taken", "warns"), [(6.0, True), (2.0, False)])
+def test_bfloat16_that_would_take_for_ever_is_warned_of(stopwatch, caplog, taken, warns):
+    stopwatch["bfloat16"] = taken
+    asked_for = trained(with_train(AUTO, precision="bfloat16"))[0]
+    warning = "toy: this processor only imitates bfloat16, which takes many times as long as float32; set train.precis"
+    assert (warning in caplog.text) is warns
+    stopwatch["bfloat16"] = 0.5
+    assert weights(trained(AUTO)[0]) == weights(asked_for)
+
+
 def test_a_choice_that_was_measured_stands(stopwatch, tmp_path):
     scratch = Scratch(tmp_path, "stage", "data")
     first = weights(trained(AUTO, scratch=scratch)[0])
+    once = stopwatch["asked"]
     stopwatch["bfloat16"] = 2.0
-    assert weights(trained(AUTO, scratch=scratch, seed=0)[0]) == first and stopwatch["asked"] == 1
+    assert weights(trained(AUTO, scratch=scratch, seed=0)[0]) == first and stopwatch["asked"] == once
     trained(with_train(AUTO, epochs=3), scratch=scratch, seed=1)
-    assert stopwatch["asked"] == 1
+    assert stopwatch["asked"] == once
     trained(with_train(AUTO, batch_size=20), scratch=scratch)
-    assert stopwatch["asked"] == 2
+    assert stopwatch["asked"] == 2 * once
 
 
 def test_measuring_trains_nothing_and_leaves_the_global_generator_alone():
