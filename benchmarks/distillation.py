@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import fashion
@@ -23,7 +24,7 @@ from tasks.distill.students import build_student, same_shape_fresh
 from tasks.measure.accuracy import accuracy
 from tasks.measure.size import macs, parameters
 from tasks.models.normalised import Normalised
-from tasks.params import Answers, Assistant, Augment, Clean, Factory, Kd, Loss, PrunedTeacher, Student, Train, Views
+from tasks.params import Answers, Augment, Clean, Factory, Kd, Loss, PrunedTeacher, Student, Train, Views
 from tasks.params.criterion import Taylor
 from tasks.params.prune import Sensitivity
 from tasks.params.students import StudentTarget
@@ -37,15 +38,12 @@ from tasks.training.teachers import ask
 SHIFTED: Final = Augment(shift=2, flip=True)
 EPOCHS: Final = 20
 LEARNED: Final = 10_000  # training samples, unaugmented, by which to see whether a student has room to learn more
-LONGER: Final = ", five times as long"
-TEACHER_MACS: Final = 18_122_240
-ASSISTANT_MACS: Final = 5_506_080
 TRAIN: Final = Train(epochs=EPOCHS, batch_size=256, lr=0.01, ema=0.95, augment=SHIFTED)
 
 
-def cnn(channels: list[int], strides: list[int]) -> Factory:
+def cnn(channels: list[int], strides: list[int], **args: Any) -> Factory:
     """A plain network with fewer MACs than the teacher."""
-    return Factory(factory="tasks.models.cnn:CNN", args={"channels": channels, "strides": strides})
+    return Factory(factory="tasks.models.cnn:CNN", args={"channels": channels, "strides": strides, **args})
 
 
 def cut(share: float, round_to: int) -> PrunedTeacher:
@@ -55,12 +53,12 @@ def cut(share: float, round_to: int) -> PrunedTeacher:
     return PrunedTeacher(method="pruned_teacher", target=target, round_to=round_to, sensitivity=ratios)
 
 
-def dense(share: float) -> PrunedTeacher:
-    """The assistant, cut to a share of the teacher's MACs."""
+def cut_dense(share: float) -> PrunedTeacher:
+    """The next larger dense network that has been taught, cut to a share of its MACs."""
     return PrunedTeacher(
         method="pruned_teacher",
         origin="assistant",
-        target=StudentTarget(macs=share * TEACHER_MACS / ASSISTANT_MACS),
+        target=StudentTarget(macs=share),
         criterion=Taylor(method="taylor"),
         scope="global",
         compensate=True,
@@ -68,10 +66,13 @@ def dense(share: float) -> PrunedTeacher:
     )
 
 
+ASSISTANT: Final = "3x"
+LARGER: Final = {"10x": ASSISTANT, "40x": "10x", "150x": "40x"}
 STUDENTS: Final[dict[str, dict[str, Student]]] = {
-    "10x": {"plain": cnn([20, 22, 44, 84], [2, 1, 2, 2]), "cut": cut(0.1, 4), "dense": dense(0.1)},
-    "40x": {"plain": cnn([14, 28, 60], [2, 2, 2]), "cut": cut(0.025, 2), "dense": dense(0.025)},
-    "150x": {"plain": cnn([8, 15, 28], [2, 2, 2]), "cut": cut(0.0067, 1), "dense": dense(0.0067)},
+    ASSISTANT: {"dense": cnn([40, 80], [2, 2], hidden=[1024])},
+    "10x": {"plain": cnn([20, 22, 44, 84], [2, 1, 2, 2]), "cut": cut(0.1, 4), "dense": cut_dense(0.33)},
+    "40x": {"plain": cnn([14, 28, 60], [2, 2, 2]), "cut": cut(0.025, 2), "dense": cut_dense(0.25)},
+    "150x": {"plain": cnn([8, 15, 28], [2, 2, 2]), "cut": cut(0.0067, 1), "dense": cut_dense(0.265)},
 }
 
 
@@ -85,19 +86,17 @@ class Method:
     train: Train = TRAIN
 
 
-DENSE: Final = TRAIN.model_copy(update={"epochs": 60, "precision": "bfloat16"})
-ASSISTANT: Final = Assistant(
-    model=Factory(factory="tasks.models.cnn:CNN", args={"channels": [40, 80], "strides": [2, 2], "hidden": [1024]}),
-    train=DENSE.model_copy(update={"epochs": 40}),
-    teaches=False,
-)
+def longer(times: int) -> Train:
+    """The same recipe with more epochs."""
+    return TRAIN.model_copy(update={"epochs": times * EPOCHS})
+
+
 DIST: Final = (Dist(method="dist", temperature=2.0, weight=2.0),)
 METHODS: Final[dict[str, Method]] = {
     "alone": Method(),
     "alone, smoothed": Method(train=TRAIN.model_copy(update={"label_smoothing": 0.1})),
     "alone, unaugmented": Method(train=TRAIN.model_copy(update={"augment": Augment()})),
-    "alone, twice as long": Method(train=TRAIN.model_copy(update={"epochs": 2 * EPOCHS})),
-    "alone" + LONGER: Method(train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
+    "alone, five times as long": Method(train=longer(5)),
     "kd T4": Method((Kd(method="kd"),), 0.1),
     "kd T2": Method((Kd(method="kd", temperature=2.0),), 0.1),
     "kd_standardised": Method((KdStandardised(method="kd_standardised"),), 0.1),
@@ -105,44 +104,28 @@ METHODS: Final[dict[str, Method]] = {
     "sp": Method((Sp(method="sp"),)),
     "rkd": Method((Rkd(method="rkd"),)),
     "dist": Method(DIST),
-    "dist" + LONGER: Method(DIST, train=TRAIN.model_copy(update={"epochs": 5 * EPOCHS})),
-    "alone, 60 epochs": Method(train=DENSE),
-    "dist, 60 epochs": Method(DIST, train=DENSE),
-    "alone, 100 epochs": Method(train=DENSE.model_copy(update={"epochs": 100})),  # the assistant's and the student's
+    "dist, five times as long": Method(DIST, train=longer(5)),
     "dist, 8 views": Method(DIST, answers=Views(mode="views", count=8)),
     "mse, 8 views": Method((Mse(method="mse"),), 0.1, answers=Views(mode="views", count=8)),
     "kd T1, 8 views": Method(
         (Kd(method="kd", temperature=1.0, weight=1.0),), 0.0, answers=Views(mode="views", count=8)
     ),
 }
-
-
-def _methods(shape: str) -> list[str]:
-    """Dense students are trained for as long as they gain by it, the others briefly."""
-    return [name for name in METHODS if name.endswith(" epochs") == (shape == "dense")]
-
-
-def assistant(splits: Splits, teacher: Normalised, facts: dict[str, Any]) -> Normalised:
-    """A network of dense layers between the teacher and the smallest in MACs, taught by DIST; kept on disk."""
-    folder = fashion.WORK / "assistant"
-    recipe, kept = f"{facts['recipe']} {ASSISTANT.model_dump_json()} {DIST}", folder / "facts.json"
-    if kept.is_file() and json.loads(kept.read_text())["recipe"] == recipe:
-        return checkpoint.load(folder, splits.card)
-    model = checkpoint.build(ASSISTANT.model, splits.card, moments(splits.train), 0, "assistant.model")
-    begun = time.process_time()
-    _fit_(model, splits, teacher, Method(DIST, train=ASSISTANT.train), 0, "assistant")
-    found = {"recipe": recipe, "accuracy": accuracy(model, splits.test), "cpu_s": time.process_time() - begun}
-    checkpoint.save(model, splits.card, folder, None)
-    kept.write_text(json.dumps(found, indent=2))
-    return model
+TAUGHT: Final = "dist, twice as long"
+DENSE: Final[dict[str, Method]] = {
+    "alone, twice as long": Method(train=longer(2)),
+    TAUGHT: Method(DIST, train=longer(2)),
+    "alone, four times as long": Method(train=longer(4)),
+}
+WAYS: Final = {"plain": METHODS, "cut": METHODS, "dense": DENSE}
 
 
 def main() -> None:
     """Measure what is missing, print the table, write results/distillation.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--students", nargs="*", default=list(STUDENTS))
-    parser.add_argument("--shapes", nargs="*", default=["plain", "cut", "dense"])
+    parser.add_argument("--students", nargs="*", default=list(LARGER))
+    parser.add_argument("--shapes", nargs="*", default=list(WAYS))
     parser.add_argument("--methods", nargs="*", help="all that a shape is for, if none are named")
     options = parser.parse_args()
     splits = fashion.data()
@@ -150,7 +133,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for size in options.students:
             for shape in options.shapes:
-                for name in options.methods or _methods(shape):
+                for name in options.methods or WAYS[shape]:
                     row = measured(splits, teacher, facts, size, shape, name, seed)
                     print({key: row[key] for key in ("student", "shape", "method", "seed", "accuracy", "validation")})
     summarise(facts)
@@ -160,17 +143,17 @@ def measured(
     splits: Splits, teacher: Normalised, facts: dict[str, Any], size: str, shape: str, name: str, seed: int
 ) -> dict[str, Any]:
     """The row, from disk where it has been measured."""
-    method, student = METHODS[name], STUDENTS[size][shape]
+    method, student = WAYS[shape][name], STUDENTS[size][shape]
     recipe = _recipe(facts, size, shape, name, seed)
-    path = fashion.WORK / "distillation" / f"{size} {shape} {name} {seed}.json"
+    path = _path(size, shape, name, seed)
     if path.is_file() and (row := json.loads(path.read_text()))["recipe"] == recipe:
         return dict(row)
     cut_from = teacher
-    if isinstance(student, PrunedTeacher) and student.origin == "assistant":
-        cut_from = assistant(splits, teacher, facts)
+    if shape == "dense" and size in LARGER:
+        cut_from = taught(splits, teacher, facts, LARGER[size], seed)
     model = start(splits, cut_from, student, method, seed)
     begun = time.process_time()
-    _fit_(model, splits, teacher, method, seed, "student")
+    _fit_(model, splits, teacher, method, seed)
     row = {
         "student": size,
         "shape": shape,
@@ -185,24 +168,38 @@ def measured(
         "recipe": recipe,
     }
     path.parent.mkdir(exist_ok=True)
+    if name == TAUGHT:
+        checkpoint.save(model, splits.card, path.with_suffix(""), None)
     path.write_text(json.dumps(row))
     return row
 
 
-def _fit_(model: Normalised, splits: Splits, teacher: Normalised, method: Method, seed: int, series: str) -> None:
+def taught(splits: Splits, teacher: Normalised, facts: dict[str, Any], size: str, seed: int) -> Normalised:
+    """A dense network after its lesson; all seeds begin with the same assistant."""
+    seed = 0 if size == ASSISTANT else seed
+    measured(splits, teacher, facts, size, "dense", TAUGHT, seed)
+    return checkpoint.load(_path(size, "dense", TAUGHT, seed).with_suffix(""), splits.card)
+
+
+def _fit_(model: Normalised, splits: Splits, teacher: Normalised, method: Method, seed: int) -> None:
     scratch, lesson = Scratch(fashion.WORK / "scratch", "bench", splits.card.sha256), None
     if method.losses:
         objective = Objective(method.losses, method.target_weight)
         answers = ask([teacher], splits.train, method.answers, objective, method.train, seed=0, scratch=scratch)
         lesson = Lesson(objective, answers)
-    fit_(model, splits.train, splits.validation, method.train, seed=seed, series=series, lesson=lesson)
+    fit_(model, splits.train, splits.validation, method.train, seed=seed, series="student", lesson=lesson)
+
+
+def _path(size: str, shape: str, name: str, seed: int) -> Path:
+    return fashion.WORK / "distillation" / f"{size} {shape} {name} {seed}.json"
 
 
 def _recipe(facts: dict[str, Any], size: str, shape: str, name: str, seed: int) -> str:
     """All that a row depends on; a row of another recipe is measured again, and not counted."""
-    student = STUDENTS[size][shape]
-    between = f"{ASSISTANT.model_dump_json()} " if shape == "dense" else ""
-    return f"{facts['recipe']} {between}{student.model_dump_json()} {METHODS[name]} {seed}"
+    larger = ""
+    if shape == "dense" and size in LARGER:
+        larger = _recipe(facts, LARGER[size], shape, TAUGHT, seed)
+    return f"{larger}{facts['recipe']} {STUDENTS[size][shape].model_dump_json()} {WAYS[shape][name]} {seed}"
 
 
 def start(splits: Splits, cut_from: Normalised, student: Student, method: Method, seed: int) -> Normalised:
@@ -242,7 +239,7 @@ def summarise(facts: dict[str, Any]) -> None:
         last = table[-1]
         spread = f" ± {100 * last['accuracy_sd']:.2f}" if last["accuracy_sd"] is not None else ""
         print(f"{size:5} {shape:6} {name:22} {100 * last['accuracy_mean']:.2f}{spread} ({last['seeds']} seeds)")
-    closed = [gap for size in STUDENTS if (gap := gap_closed(table, size, facts["accuracy"])) is not None]
+    closed = [gap for size in LARGER if (gap := gap_closed(table, size, facts["accuracy"])) is not None]
     headline = {
         "gap_closed_mean": _mean(closed, "against_same_steps"),
         "gap_closed_mean_against_best_alone": _mean(closed, "against_best"),
@@ -255,7 +252,11 @@ def summarise(facts: dict[str, Any]) -> None:
 
 def _mean(closed: list[dict[str, Any]], key: str) -> float | None:
     """Over all sizes of student, or nothing."""
-    return statistics.mean(gap[key] for gap in closed) if len(closed) == len(STUDENTS) else None
+    return statistics.mean(gap[key] for gap in closed) if len(closed) == len(LARGER) else None
+
+
+def _epochs(row: dict[str, Any]) -> int:
+    return WAYS[row["shape"]][row["method"]].train.epochs
 
 
 def gap_closed(table: list[dict[str, Any]], size: str, teacher: float) -> dict[str, Any] | None:
@@ -266,8 +267,8 @@ def gap_closed(table: list[dict[str, Any]], size: str, teacher: float) -> dict[s
     if not taught:
         return None
     best = max(taught, key=lambda row: row["validation_mean"])
-    as_long = METHODS[best["method"]].train.epochs
-    same = [row for row in alone if METHODS[row["method"]].train.epochs == as_long]
+    as_long = _epochs(best)
+    same = [row for row in alone if _epochs(row) == as_long]
     if not same:
         return None
     best_alone = max(alone, key=lambda row: row["validation_mean"])

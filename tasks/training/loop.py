@@ -23,7 +23,7 @@ from tasks.training.distributed import agreed, average_, average_buffers_, avera
 from tasks.training.memory import enough_memory
 from tasks.training.objective import target_loss
 from tasks.training.optimizer import learning_rate
-from tasks.training.precision import faster_precision, lacks_bfloat16
+from tasks.training.precision import faster_precision, imitates_bfloat16
 from tasks.training.scratch import Scratch
 from tasks.training.state import Epoch, Lesson, State, kept, restore_, start, student_taps, training_key
 
@@ -95,7 +95,7 @@ def fit_(
 
 def _with_precision(model: nn.Module, samples: Samples, train: Train, series: str, scratch: Scratch | None) -> Train:
     """The faster precision where the clock is to choose; a warning where the one asked for would take for ever."""
-    if train.precision == "bfloat16" and lacks_bfloat16(model, samples):
+    if train.precision == "bfloat16" and imitates_bfloat16():
         log.warning(
             "%s: this processor only imitates bfloat16, which takes many times as long as float32; "
             "set train.precision to float32, or to auto",

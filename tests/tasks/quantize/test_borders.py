@@ -41,7 +41,7 @@ def reader(model, name):
 
 def test_levels_are_the_grey_values_and_nothing_is_left_in_float(tmp_path):
     source = normalised([[[73.3]]], [[[0.011]]])
-    model = int8(source, GREYS, "signed")
+    model = int8(source, GREYS)
     onnx.checker.check_model(model, full_check=True)
     assert "Sub" not in kinds(model) and "Mul" not in kinds(model)
     first = reader(model, "x")

@@ -1,7 +1,7 @@
 """The precision that the clock chooses, and the compiled network."""
 
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from toy import blobs, network, trained, weights, with_train
 
 from tasks.params import Kd, Train
 from tasks.params.training import Fitnet
-from tasks.training import precision
+from tasks.training import loop, precision
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
 from tasks.training.scratch import Scratch
@@ -30,6 +30,7 @@ def stopwatch(monkeypatch):
         return seconds
 
     monkeypatch.setattr(precision, "_seconds", measured)
+    monkeypatch.setattr(precision, "imitates_bfloat16", lambda: False)
     return seconds
 
 
@@ -44,38 +45,38 @@ def test_the_precision_is_chosen_by_the_clock(stopwatch, taken, chosen):
     assert weights(trained(AUTO)[0]) == {"float32": one, "bfloat16": two}[chosen]
 
 
-def test_where_bfloat16_is_imitated_a_few_samples_decide(monkeypatch):
-    asked = []
+@pytest.fixture
+def products(monkeypatch):
+    """The seconds that a product of matrices takes, by precision."""
+    seconds = {"float32": 1.0, "bfloat16": 60.0}
+    monkeypatch.setattr(precision, "_shortest", lambda _: seconds)
+    monkeypatch.setattr(precision, "imitates_bfloat16", cache(precision.imitates_bfloat16.__wrapped__))
+    monkeypatch.setattr(loop, "imitates_bfloat16", precision.imitates_bfloat16)
+    return seconds
 
-    def measured(model, samples, batch_size):
-        asked.append(batch_size)
-        return {"float32": 1.0, "bfloat16": 6.0 if batch_size == precision.FEW else 0.1}
 
-    monkeypatch.setattr(precision, "_seconds", measured)
+def test_where_bfloat16_is_imitated_no_step_is_tried_in_it(products, monkeypatch):
+    monkeypatch.setattr(precision, "_seconds", lambda *_: pytest.fail("a step was tried"))
     assert precision.faster_precision(network(), DATA, AUTO, None) == "float32"
-    assert asked == [precision.FEW]
 
 
-@pytest.mark.parametrize(("taken", "warns"), [(6.0, True), (2.0, False)])
-def test_bfloat16_that_would_take_for_ever_is_warned_of(stopwatch, caplog, taken, warns):
-    stopwatch["bfloat16"] = taken
-    asked_for = trained(with_train(AUTO, precision="bfloat16"))[0]
+@pytest.mark.parametrize(("taken", "warns"), [(60.0, True), (2.0, False)])
+def test_bfloat16_that_would_take_for_ever_is_warned_of(products, caplog, taken, warns):
+    products["bfloat16"] = taken
+    trained(with_train(AUTO, precision="bfloat16"))
     warning = "toy: this processor only imitates bfloat16, which takes many times as long as float32; set train.precis"
     assert (warning in caplog.text) is warns
-    stopwatch["bfloat16"] = 0.5
-    assert weights(trained(AUTO)[0]) == weights(asked_for)
 
 
 def test_a_choice_that_was_measured_stands(stopwatch, tmp_path):
     scratch = Scratch(tmp_path, "stage", "data")
     first = weights(trained(AUTO, scratch=scratch)[0])
-    once = stopwatch["asked"]
     stopwatch["bfloat16"] = 2.0
-    assert weights(trained(AUTO, scratch=scratch, seed=0)[0]) == first and stopwatch["asked"] == once
+    assert weights(trained(AUTO, scratch=scratch, seed=0)[0]) == first and stopwatch["asked"] == 1
     trained(with_train(AUTO, epochs=3), scratch=scratch, seed=1)
-    assert stopwatch["asked"] == once
+    assert stopwatch["asked"] == 1
     trained(with_train(AUTO, batch_size=20), scratch=scratch)
-    assert stopwatch["asked"] == 2 * once
+    assert stopwatch["asked"] == 2
 
 
 def test_measuring_trains_nothing_and_leaves_the_global_generator_alone():
