@@ -18,7 +18,7 @@ from tasks.quantize.int8 import Weights
 from tasks.quantize.judge import Judge, Remaining
 from tasks.quantize.mixed import assign
 from tasks.quantize.narrow import narrow, weight_bytes
-from tasks.quantize.portability import accuracies
+from tasks.quantize.portability import emulated
 from tasks.quantize.retrain import Coach
 from tasks.quantize.schemes import Made, activations, prepared
 
@@ -95,13 +95,9 @@ def portability(model: onnx.ModelProto, params: StaticInt8, data: Splits, seed: 
         return {}
     samples = data.validation.first(params.portable_samples, seed)
     weights = kind(params)
-    return {
-        "portability": {
-            "samples": len(samples),
-            "weights": weights,
-            "accuracy": {weights: accuracies(model, samples)},
-        }
-    }
+    accuracy, moved = emulated(model, samples)
+    found = {"samples": len(samples), "weights": weights, "accuracy": {weights: accuracy}, "moved": {weights: moved}}
+    return {"portability": found}
 
 
 TRAINED: Final[Mapping[str, Callable[..., Made]]] = {"mixed": mixed, "qat": qat}

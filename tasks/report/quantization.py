@@ -126,8 +126,8 @@ def _training(found: Mapping[str, Any]) -> str:
 
 
 def _portability(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the shipped weights lose on the worst processor, and accuracy by weights tried and processor."""
-    tried, chosen = found["accuracy"], found["weights"]
+    """What the shipped weights lose on the worst processor; accuracy by weights tried and processor; what moves."""
+    tried, moved, chosen = found["accuracy"], found["moved"], found["weights"]
     lost = tried[chosen]["s8s8"] - tried[chosen]["u8s8_saturating"]
     return {
         "answer": f"Weights of {WEIGHTS[chosen]}: {points(lost)} pp between processors",
@@ -136,6 +136,7 @@ def _portability(found: Mapping[str, Any]) -> dict[str, Any]:
             (
                 WEIGHTS[name],
                 *(percent(tried[name].get(kind)) for kind in ARITHMETICS),
+                percent(moved[name]),
                 "yes" if name == chosen else DASH,
             )
             for name in tried

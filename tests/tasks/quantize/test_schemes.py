@@ -136,6 +136,8 @@ def test_learned_levels_are_those_beside_the_weight_or_make_up_for_others(params
 @pytest.mark.parametrize("params", [*NEAREST, *LEARNED], ids=called)
 def test_weights_on_the_grid_are_exact(params):
     weight = grid_weight(params["scheme"])
+    if params["scheme"] == "int8":
+        params = params | {"portable": False}  # weights as large as these would get seven bits
     np.testing.assert_allclose(weight_in(made(params, product(weight))), weight, atol=1e-6)
 
 

@@ -44,13 +44,14 @@ def test_what_processors_differ_by_stands_beside_what_was_shipped(run: Run) -> N
         "signed": {"u8s8_saturating": 0.842, "s8s8": 0.937},
         "reduced": {"u8s8_saturating": 0.936, "s8s8": 0.9375},
     }
-    facts = FACTS | {"portability": {"samples": 1000, "weights": "reduced", "accuracy": accuracy}}
+    moved = {"signed": 0.314, "reduced": 0.0}
+    facts = FACTS | {"portability": {"samples": 1000, "weights": "reduced", "accuracy": accuracy, "moved": moved}}
     section = quantization_section(facts)
     assert section is not None
     assert section["portability"]["answer"] == "Weights of 7 bits: 0.15 pp between processors"
     assert [row[0] for row in section["portability"]["rows"] if row[-1] == "yes"] == ["7 bits"]
     page = render_report(run[0], run[1] | {"quantization": facts})
-    assert "84.20" in page and "1,000 validation samples" in page
+    assert "84.20" in page and "31.40" in page and "1,000 validation samples" in page
 
 
 RUNG = {"accuracy": 0.93, "accuracy_drop": 0.011, "accuracy_drop_upper95": 0.02, "harm": 0.1, "size_bytes": 41234}

@@ -72,6 +72,7 @@ def test_dkd_has_a_share_of_its_weight_in_each_epoch_of_its_warm_up():
 @pytest.mark.parametrize("lesson", [lambda: live([Kd(method="kd")]), peer], ids=["teacher", "peer"])
 @pytest.mark.parametrize("faster", ["float32", "bfloat16"])
 def test_who_teaches_answers_in_the_precision_that_the_clock_chose(monkeypatch, lesson, faster):
+    monkeypatch.setattr(precision, "imitates_bfloat16", lambda: False)
     monkeypatch.setattr(precision, "_seconds", lambda *_: {"float32": 1.0, "bfloat16": 1.0, faster: 0.5})
     found = []
     for name in ("auto", faster):
