@@ -16,6 +16,7 @@ import torch
 
 from tasks import checkpoint
 from tasks.data.splits import Splits, load_splits, moments
+from tasks.evaluate.environment import processor
 from tasks.measure.accuracy import accuracy
 from tasks.models.normalised import Normalised
 from tasks.params import load_params
@@ -85,10 +86,8 @@ def student(splits: Splits) -> Normalised:
 
 def environment() -> dict[str, str]:
     """What a figure must carry."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
     return {
-        "cpu": cpu,
+        "cpu": processor(),
         "threads": str(torch.get_num_threads()),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
