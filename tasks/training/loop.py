@@ -68,7 +68,10 @@ def fit_(
     smaller_batch = f"lower train.batch_size, now {train.batch_size}"
     with torch.random.fork_rng():
         with enough_memory(series, smaller_batch):
-            train = _with_precision(model, samples, train, series, scratch)
+            chosen = _with_precision(model, samples, train, series, scratch)
+        if chosen != train and not quiet:
+            log.info("%s: trained in %s, the faster precision here", series, chosen.precision)
+        train = chosen
         key = training_key(model, samples, validation, train, seed, lesson, keep) if scratch else ""
         with enough_memory(f"{series}, before its first step", "a smaller network would do"):
             state = start(model, samples, train, seed, lesson)

@@ -38,11 +38,13 @@ AUTO = Train(epochs=2, batch_size=16, precision="auto")
 
 
 @pytest.mark.parametrize(("taken", "chosen"), [(0.5, "bfloat16"), (0.97, "float32"), (2.0, "float32")])
-def test_the_precision_is_chosen_by_the_clock(stopwatch, taken, chosen):
+def test_the_precision_is_chosen_by_the_clock(stopwatch, caplog, taken, chosen):
+    caplog.set_level("INFO")
     stopwatch["bfloat16"] = taken
     one, two = (weights(trained(with_train(AUTO, precision=name))[0]) for name in ("float32", "bfloat16"))
     assert one != two
     assert weights(trained(AUTO)[0]) == {"float32": one, "bfloat16": two}[chosen]
+    assert f"toy: trained in {chosen}, the faster precision here" in caplog.text
 
 
 @pytest.fixture
