@@ -28,6 +28,7 @@ from tasks.params.training import Dist
 from tasks.training.loop import fit_
 from tasks.training.objective import Objective
 from tasks.training.optimizer import learning_rate, make_optimizer
+from tasks.training.precision import imitates_bfloat16
 from tasks.training.state import Lesson
 from tasks.training.teachers import ask
 
@@ -35,7 +36,8 @@ ROUNDS: Final = 7
 SAMPLES: Final = 10_240
 TEACHER: Final = Factory(factory="tasks.models.resnet:ResNet", args={"widths": [16, 32, 64, 128]})
 STUDENT: Final = Factory(factory="tasks.models.cnn:CNN", args={"channels": [16, 32, 64], "strides": [2, 2, 2]})
-TRAIN: Final = Train(epochs=1, batch_size=256, optimizer="sgd", lr=0.05, precision="bfloat16")
+PRECISION: Final = "float32" if imitates_bfloat16() else "bfloat16"
+TRAIN: Final = Train(epochs=1, batch_size=256, optimizer="sgd", lr=0.05, precision=PRECISION)
 
 
 def bare(model: nn.Module, samples: Samples, validation: Samples, train: Train) -> None:
@@ -104,11 +106,11 @@ def main() -> None:
     )
     loop_ratio = ratio(loops, "bare", "ours")
     images = SAMPLES / min(loops["ours"])
-    share = 6 * macs(network, splits.card.input_shape) * images / peak_flops("bfloat16")
+    share = 6 * macs(network, splits.card.input_shape) * images / peak_flops(PRECISION)
     costs = distillation(fresh(STUDENT), network, splits, samples, validation)
     rows = [
         {
-            "what": "teacher, bfloat16, batch 256",
+            "what": f"teacher, {PRECISION}, batch 256",
             "images_per_s": round(images),
             "bare": round(SAMPLES / min(loops["bare"])),
         },
