@@ -24,4 +24,4 @@ def test_a_processor_without_a_name_is_called_by_its_kind(tmp_path, monkeypatch)
     (tmp_path / "cpuinfo").write_text(ARM)
     assert processor(tmp_path / "cpuinfo") == "aarch64 (asimddp, i8mm, bf16)"
     assert processor(tmp_path / "none") == "aarch64"
-    assert environment()["cpu"]
+    assert environment()["cpu"] == processor()
