@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+TRIPLES_AMONG: Final = 64  # samples, the usual batch of RKD
+
 
 class FeatureComparison(Protocol):
     """One entry of FEATURE_LOSSES; its knobs are keyword-only and have defaults."""
@@ -67,10 +69,10 @@ def sp(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def rkd(student: Tensor, teacher: Tensor, *, distance: float = 25.0, angle: float = 50.0) -> Tensor:
-    """Huber losses between all pairs' distances, in units of their mean, and between the cosines in all triples.
+    """Huber losses between all pairs' distances, in units of their mean, and between the cosines in triples.
 
     Features may have any shape after the batch, and need not share it. A lone sample gives zero.
-    Memory grows with the cube of the batch.
+    The triples are all those within each TRIPLES_AMONG samples of the batch: among all, they would grow with its cube.
 
     Raises:
         ValueError: the batches differ, or a feature has no dimension beside it.
@@ -78,7 +80,7 @@ def rkd(student: Tensor, teacher: Tensor, *, distance: float = 25.0, angle: floa
     Park et al. 2019, arXiv:1904.05068, eqs. 5 to 10.
     """
     ours, theirs = (_relative_distances(feature) for feature in _flat("rkd", student, teacher))
-    return distance * F.smooth_l1_loss(ours, theirs) + angle * F.smooth_l1_loss(_cosines(ours), _cosines(theirs))
+    return distance * F.smooth_l1_loss(ours, theirs) + angle * _angles(ours, theirs)
 
 
 def aligned(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,6 +144,15 @@ def _relative_distances(points: Tensor) -> Tensor:
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     mean = distances.sum() / (distances > 0).sum().clamp(min=1)
     return distances / mean.masked_fill(mean == 0, 1)
+
+
+def _angles(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Mean Huber loss between the cosines, from two matrices of distances (batch, batch)."""
+    starts = range(0, len(ours), TRIPLES_AMONG)
+    groups = [slice(start, min(start + TRIPLES_AMONG, len(ours))) for start in starts]
+    cosines = [[_cosines(distances[group, group]) for distances in (ours, theirs)] for group in groups]
+    losses = [F.smooth_l1_loss(a, b, reduction="sum") for a, b in cosines]
+    return torch.stack(losses).sum() / sum(a.numel() for a, _ in cosines)
 
 
 def _cosines(distances: Tensor) -> Tensor:

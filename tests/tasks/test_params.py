@@ -221,3 +221,13 @@ def test_a_student_cut_from_an_assistant_needs_one():
         p.Distill.model_validate({"model": {**cut, "origin": "elsewhere"}})
     found = p.Distill.model_validate({"model": cut, "assistant": {"model": {"factory": "a:B"}, "teaches": False}})
     assert found.cuts_assistant
+
+
+def test_sp_weighs_less_on_logits_than_on_the_features_of_its_paper():
+    def weight(**given):
+        section = {"model": {"factory": "a:B"}, "answers": {"mode": "live"}, "losses": [{"method": "sp", **given}]}
+        return p.Distill.model_validate(section).losses[0].weight
+
+    assert weight() == 30
+    assert weight(student="a", teacher="b") == 3000
+    assert weight(weight=7.0) == weight(student="a", teacher="b", weight=7.0) == 7

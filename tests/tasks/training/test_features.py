@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tasks.training.features import FEATURE_LOSSES, adapter, aligned, at, fitnet, rkd, sp
+from tasks.training.features import FEATURE_LOSSES, TRIPLES_AMONG, adapter, aligned, at, fitnet, rkd, sp
 
 # METHODS.md, section 6
 S = torch.tensor([[2.0, 1, 0, -1], [0, 3, -1, 1], [1, -2, 2, 0]])
@@ -128,6 +128,17 @@ def test_cosines_between_near_duplicates_stay_within_their_bounds(far):
     points = torch.tensor([[0.0, 0], [2e-8, 3e-8], [far, 0.6]])
     every_cosine_zero = torch.zeros(3, 2)
     assert float(rkd(points, every_cosine_zero, distance=0, angle=1)) <= 0.5 * 12 / 27 + 1e-6
+
+
+def test_a_large_batch_has_the_triples_within_its_parts():
+    """The mean over all of them, the last part being smaller; a sample beyond the part changes nothing in it."""
+    student, teacher = feature(TRIPLES_AMONG + 3, 4), feature(TRIPLES_AMONG + 3, 4, seed=1)
+    first, rest = (
+        rkd(student[part], teacher[part], distance=0, angle=1)
+        for part in (slice(TRIPLES_AMONG), slice(TRIPLES_AMONG, None))
+    )
+    expected = (TRIPLES_AMONG**3 * first + 3**3 * rest) / (TRIPLES_AMONG**3 + 3**3)
+    torch.testing.assert_close(rkd(student, teacher, distance=0, angle=1), expected)
 
 
 @pytest.mark.parametrize("loss", [sp, rkd])
