@@ -1,6 +1,6 @@
 """What a teacher is worth to three sizes of student on Fashion-MNIST: loss by student, several seeds.
 
-    python benchmarks/distillation.py [--seeds 3] [--students 10x 40x 150x] [--methods ...]
+    python benchmarks/distillation.py [--seeds 3] [--students 10x 40x 150x] [--methods ...] [--teacher-epochs 24]
 
 Every row is kept as soon as it is measured, so a run that was stopped goes on; cells of the results of which no row is
 on disk stay as they are. Choices are made on the validation split; the accuracies are of the test split.
@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +77,9 @@ STUDENTS: Final[dict[str, dict[str, Student]]] = {
 }
 
 
+CELL: Final = ("student", "shape", "method")
+
+
 @dataclass(frozen=True)
 class Method:
     """How a student is trained; no losses: alone."""
@@ -97,6 +100,8 @@ METHODS: Final[dict[str, Method]] = {
     "alone": Method(),
     "alone, smoothed": Method(train=TRAIN.model_copy(update={"label_smoothing": 0.1})),
     "alone, unaugmented": Method(train=TRAIN.model_copy(update={"augment": Augment()})),
+    "alone, twice as long": Method(train=longer(2)),
+    "alone, four times as long": Method(train=longer(4)),
     "alone, five times as long": Method(train=longer(5)),
     "kd T4": Method((Kd(method="kd"),), 0.1),
     "kd T2": Method((Kd(method="kd", temperature=2.0),), 0.1),
@@ -112,13 +117,9 @@ METHODS: Final[dict[str, Method]] = {
         (Kd(method="kd", temperature=1.0, weight=1.0),), 0.0, answers=Views(mode="views", count=8)
     ),
 }
-TAUGHT: Final = "dist, twice as long"
-DENSE: Final[dict[str, Method]] = {
-    "alone, twice as long": Method(train=longer(2)),
-    TAUGHT: Method(DIST, train=longer(2)),
-    "alone, four times as long": Method(train=longer(4)),
-}
-WAYS: Final = {"plain": METHODS, "cut": METHODS, "dense": DENSE}
+TAUGHT: Final = "dist"  # how a dense network learns from which the next is cut
+DENSE: Final = (TAUGHT, "alone", "alone, twice as long", "alone, four times as long")
+WAYS: Final[dict[str, Iterable[str]]] = {"plain": METHODS, "cut": METHODS, "dense": DENSE}
 
 
 def main() -> None:
@@ -128,9 +129,10 @@ def main() -> None:
     parser.add_argument("--students", nargs="*", default=list(LARGER))
     parser.add_argument("--shapes", nargs="*", default=list(WAYS))
     parser.add_argument("--methods", nargs="*", help="all that a shape is for, if none are named")
+    parser.add_argument("--teacher-epochs", type=int, help="as many as in params.fashion.yaml, if not given")
     options = parser.parse_args()
     splits = fashion.data()
-    teacher, facts = fashion.teacher(splits)
+    teacher, facts = fashion.teacher(splits, options.teacher_epochs)
     for seed in range(options.seeds):
         for size in options.students:
             for shape in options.shapes:
@@ -144,7 +146,7 @@ def measured(
     splits: Splits, teacher: Normalised, facts: dict[str, Any], size: str, shape: str, name: str, seed: int
 ) -> dict[str, Any]:
     """The row, from disk where it has been measured."""
-    method, student = WAYS[shape][name], STUDENTS[size][shape]
+    method, student = METHODS[name], STUDENTS[size][shape]
     recipe = _recipe(facts, size, shape, name, seed)
     path = _path(size, shape, name, seed)
     if path.is_file() and (row := json.loads(path.read_text()))["recipe"] == recipe:
@@ -166,6 +168,8 @@ def measured(
         "validation": accuracy(model, splits.validation),
         "training": accuracy(model, splits.train.first(LEARNED, 0)),
         "cpu_s": round(time.process_time() - begun, 1),
+        "cpu": fashion.environment()["cpu"],
+        "teacher_accuracy": facts["accuracy"],
         "recipe": recipe,
     }
     path.parent.mkdir(exist_ok=True)
@@ -200,7 +204,7 @@ def _recipe(facts: dict[str, Any], size: str, shape: str, name: str, seed: int) 
     larger = ""
     if shape == "dense" and size in LARGER:
         larger = _recipe(facts, LARGER[size], shape, TAUGHT, seed)
-    return f"{larger}{facts['recipe']} {STUDENTS[size][shape].model_dump_json()} {WAYS[shape][name]} {seed}"
+    return f"{larger}{facts['recipe']} {STUDENTS[size][shape].model_dump_json()} {METHODS[name]} {seed}"
 
 
 def start(splits: Splits, cut_from: Normalised, student: Student, method: Method, seed: int) -> Normalised:
@@ -215,46 +219,41 @@ def summarise(facts: dict[str, Any]) -> None:
     found = [json.loads(path.read_text()) for path in sorted((fashion.WORK / "distillation").glob("*.json"))]
     keys = ("student", "shape", "method", "seed")
     rows = [row for row in found if row["recipe"] == _recipe(facts, *(row[key] for key in keys))]
-    cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    by_cell: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        cells.setdefault((row["student"], row["shape"], row["method"]), []).append(row)
-    table = _earlier(cells)
-    for (size, shape, name), same in cells.items():
-        values = [row["accuracy"] for row in same]
-        table.append(
-            {
-                "student": size,
-                "shape": shape,
-                "method": name,
-                "accuracies": values,
-                "accuracy_mean": statistics.mean(values),
-                "accuracy_sd": statistics.stdev(values) if len(values) > 1 else None,
-                "validation_mean": statistics.mean(row["validation"] for row in same),
-                "training_mean": statistics.mean(row["training"] for row in same),
-                "seeds": len(values),
-                "macs": same[0]["macs"],
-                "parameters": same[0]["parameters"],
-                "cpu_s": statistics.mean(row["cpu_s"] for row in same),
-            }
-        )
-        last = table[-1]
-        spread = f" ± {100 * last['accuracy_sd']:.2f}" if last["accuracy_sd"] is not None else ""
-        print(f"{size:5} {shape:6} {name:22} {100 * last['accuracy_mean']:.2f}{spread} ({last['seeds']} seeds)")
-    closed = [gap for size in LARGER if (gap := gap_closed(table, size, facts["accuracy"])) is not None]
+        by_cell.setdefault(tuple(row[key] for key in CELL), []).append(row)
+    earlier = json.loads((fashion.ROOT / "benchmarks" / "results" / "distillation.json").read_text())
+    table = [row for row in earlier["rows"] if "method" in row and tuple(row[key] for key in CELL) not in by_cell]
+    table += [_cell(same) for same in by_cell.values()]
+    for row in table:
+        spread = f" ± {100 * row['accuracy_sd']:.2f}" if row["accuracy_sd"] is not None else ""
+        print(*(row[key] for key in CELL), f"{100 * row['accuracy_mean']:.2f}{spread} ({row['seeds']} seeds)")
+    closed = [gap for size in LARGER if (gap := gap_closed(table, size)) is not None]
+    # not of the recipe, or taken up again: the teacher of the results before says how long the recipe takes
+    teacher = {f"teacher_{key}": facts[key] for key in ("accuracy", "minutes", "cpu_minutes")}
+    if facts["minutes"] is None:
+        teacher = {key: earlier["headline"][key] for key in teacher}
     headline = {
         "gap_closed_mean": _mean(closed, "against_same_steps"),
         "gap_closed_mean_against_best_alone": _mean(closed, "against_best"),
-        "teacher_accuracy": facts["accuracy"],
-        "teacher_minutes": facts["minutes"],
-        "teacher_cpu_minutes": facts["cpu_minutes"],
+        **teacher,
     }
     fashion.keep("distillation", sorted({row["seed"] for row in rows}), table + closed, headline)
 
 
-def _earlier(cells: Collection[tuple[str, str, str]]) -> list[dict[str, Any]]:
-    """The cells of the results that are not on disk here, as they were measured elsewhere."""
-    rows = json.loads((fashion.ROOT / "benchmarks" / "results" / "distillation.json").read_text())["rows"]
-    return [row for row in rows if "method" in row and (row["student"], row["shape"], row["method"]) not in cells]
+def _cell(same: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows that differ in their seed alone, as one."""
+    values = [row["accuracy"] for row in same]
+    return {
+        **{key: same[0][key] for key in (*CELL, "macs", "parameters", "cpu", "teacher_accuracy")},
+        "accuracies": values,
+        "accuracy_mean": statistics.mean(values),
+        "accuracy_sd": statistics.stdev(values) if len(values) > 1 else None,
+        "validation_mean": statistics.mean(row["validation"] for row in same),
+        "training_mean": statistics.mean(row["training"] for row in same),
+        "seeds": len(values),
+        "cpu_s": statistics.mean(row["cpu_s"] for row in same),
+    }
 
 
 def _mean(closed: list[dict[str, Any]], key: str) -> float | None:
@@ -263,10 +262,10 @@ def _mean(closed: list[dict[str, Any]], key: str) -> float | None:
 
 
 def _epochs(row: dict[str, Any]) -> int:
-    return WAYS[row["shape"]][row["method"]].train.epochs
+    return METHODS[row["method"]].train.epochs
 
 
-def gap_closed(table: list[dict[str, Any]], size: str, teacher: float) -> dict[str, Any] | None:
+def gap_closed(table: list[dict[str, Any]], size: str) -> dict[str, Any] | None:
     """Of the way that validation likes best, against the best student alone of as many epochs, and of any."""
     own = [row for row in table if row["student"] == size]
     taught = [row for row in own if not row["method"].startswith("alone")]
@@ -282,7 +281,7 @@ def gap_closed(table: list[dict[str, Any]], size: str, teacher: float) -> dict[s
     beside = max(same, key=lambda row: row["validation_mean"])
 
     def share(row: dict[str, Any]) -> float:
-        return float((best["accuracy_mean"] - row["accuracy_mean"]) / (teacher - row["accuracy_mean"]))
+        return float((best["accuracy_mean"] - row["accuracy_mean"]) / (best["teacher_accuracy"] - row["accuracy_mean"]))
 
     return {
         "student": size,
