@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import filterfalse
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -124,7 +125,13 @@ def parse_params(raw: Mapping[str, Any], source: str) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise ValueError(f"{source}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        raise ValueError(f"{source}: " + "; ".join(map(_explain, filterfalse(_follows, error.errors())))) from None
+
+
+def _follows(item: object) -> bool:
+    """Whether a list is called too short only because an entry is wrong, which has a line of its own."""
+    assert isinstance(item, dict)
+    return bool(item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
 
 
 def _explain(item: object) -> str:

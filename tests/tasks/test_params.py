@@ -104,6 +104,20 @@ def test_mistakes_name_the_field_its_value_and_what_would_do(load, new, old, mes
     assert message in text and "params.yaml: " in text and "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ("[{method: kd, weight: 0}]", "params.yaml: distill.losses.0.kd.weight is 0: input should be greater than 0"),
+        ("[]", "params.yaml: distill.losses: tuple should have at least 1 item after validation, not 0"),
+    ],
+)
+def test_a_list_is_called_too_short_only_where_it_is(load, losses, message):
+    student = 'distill: {model: {factory: "tasks.models.cnn:CNN"}'
+    with pytest.raises(ValueError) as caught:
+        load(f"{student}, losses: {losses}}}", student + "}")
+    assert str(caught.value).endswith(message)
+
+
 def test_all_mistakes_come_at_once(load):
     with pytest.raises(ValueError) as caught:
         load("seed: -1\nsplit: {tset: 1}\nbudget: {max_size_bytes: 0}")
