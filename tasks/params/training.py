@@ -113,7 +113,7 @@ class At(Section):
 class Sp(Section):
     """The logits stand in where no module is named; then the weight is 30, where none is given.
 
-    With the paper's 3000, which is for features, students swapped classes for good (docs/decisions/0004).
+    With the paper's 3000, which is for features, students swapped classes (docs/decisions/0004).
     """
 
     method: Literal["sp"]
