@@ -110,6 +110,13 @@ class At(Section):
     weight: Positive = 1000.0
 
 
+def _with_weight_on_logits(given: object, weight: float) -> object:
+    """What was given, with that weight where it names neither a module nor a weight."""
+    if not isinstance(given, Mapping) or given.get("student") or given.get("teacher"):
+        return given
+    return {"weight": weight, **given}
+
+
 class Sp(Section):
     """The logits stand in where no module is named; then the weight is 30, where none is given.
 
@@ -124,13 +131,11 @@ class Sp(Section):
     @model_validator(mode="before")
     @classmethod
     def _lighter_on_logits(cls, given: object) -> object:
-        if not isinstance(given, Mapping) or given.get("student") or given.get("teacher"):
-            return given
-        return {"weight": 30.0, **given}
+        return _with_weight_on_logits(given, 30.0)
 
 
 class Rkd(Section):
-    """The logits stand in where no module is named."""
+    """The logits stand in where no module is named; then the weight is 0.1, where none is given, as with Sp."""
 
     method: Literal["rkd"]
     student: ModuleName | None = None
@@ -138,6 +143,11 @@ class Rkd(Section):
     distance: NonNegative = 25.0
     angle: NonNegative = 50.0
     weight: Positive = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lighter_on_logits(cls, given: object) -> object:
+        return _with_weight_on_logits(given, 0.1)
 
 
 LogitLoss = Kd | KdStandardised | Dkd | Dist | Mse | Mutual

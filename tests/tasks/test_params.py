@@ -237,11 +237,12 @@ def test_a_student_cut_from_an_assistant_needs_one():
     assert found.cuts_assistant
 
 
-def test_sp_weighs_less_on_logits_than_on_the_features_of_its_paper():
+@pytest.mark.parametrize(("method", "on_logits", "on_features"), [("sp", 30, 3000), ("rkd", 0.1, 1)])
+def test_losses_of_relations_weigh_less_on_logits_than_on_features(method, on_logits, on_features):
     def weight(**given):
-        section = {"model": {"factory": "a:B"}, "answers": {"mode": "live"}, "losses": [{"method": "sp", **given}]}
+        section = {"model": {"factory": "a:B"}, "answers": {"mode": "live"}, "losses": [{"method": method, **given}]}
         return p.Distill.model_validate(section).losses[0].weight
 
-    assert weight() == 30
-    assert weight(student="a", teacher="b") == 3000
+    assert weight() == on_logits
+    assert weight(student="a", teacher="b") == on_features
     assert weight(weight=7.0) == weight(student="a", teacher="b", weight=7.0) == 7
